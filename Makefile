@@ -1,0 +1,42 @@
+# What people run. Everything happens in .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+RUN := PATH="$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test quick lint types metrics clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed  ## create .venv with the pinned dependencies
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; name another one: make PYTHON=python3.13" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	@touch $@
+
+repro: install  ## run the pipeline: from music to lambda_pkg/function.zip, and the table of the models
+	$(RUN) dvc repro
+	@$(BIN)/python -m pianoai.summary
+
+metrics: install  ## print the table of the models again
+	@$(BIN)/python -m pianoai.summary
+
+test: install  ## run all tests
+	$(RUN) python -m pytest
+
+quick: install  ## run the tests that take seconds
+	$(RUN) python -m pytest -m "not slow"
+
+lint: install  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## check types, strictly
+	$(BIN)/mypy
+
+clean:  ## remove .venv and tool caches, never data, models or the DVC cache
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,31 @@
+"""Fits the copy baseline by counting, and reads its rates back."""
+
+from pathlib import Path
+
+import torch
+
+from pianoai import checkpoint
+from pianoai.checkpoint import Checkpoint
+from pianoai.models.copy import count_rates
+from pianoai.runtime.roll import Floats
+from pianoai.windows import Windows
+
+
+def count(windows: Windows) -> tuple[Checkpoint, Floats]:
+    """The baseline as a checkpoint, and its rates (4, 88), from whole pieces of the training split."""
+    rates = count_rates(windows.rolls("train"))
+    fitted = Checkpoint(
+        family="copy",
+        config={},
+        weights={"odds": torch.logit(rates)},
+        window=windows.length,
+        frames_per_beat=windows.frames_per_beat,
+        data=windows.checksum,
+    )
+    return fitted, rates.numpy()
+
+
+def read_rates(path: Path) -> Floats:
+    """The rates (4, 88) in models/copy.pt."""
+    rates: Floats = torch.sigmoid(checkpoint.read(path).weights["odds"]).numpy()
+    return rates

@@ -1,0 +1,235 @@
+"""Model -> TorchScript archive with the same bytes each time, and the proof that all that run it agree."""
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pianoai import __version__
+from pianoai.checkpoint import Checkpoint
+from pianoai.metrics.likelihood import Calibration, Thresholds
+from pianoai.models.frame import FrameModel, State, planes
+from pianoai.params import bounded
+from pianoai.runtime import model as runtime
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.model import FORMAT, METADATA
+from pianoai.runtime.roll import LOUDEST, PITCHES, Floats, Roll, velocities
+from pianoai.windows import Windows
+
+PREFIX = "model"  # the folder inside the archive
+OMITTED = ("serialization_id", ".debug_pkl")  # they hold paths and differ from run to run
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The section `export` of params.yaml."""
+
+    windows: int = bounded(least=1)
+    tolerance: float = bounded(least=0)
+    frames: int = bounded(least=1)
+    seed: int = bounded(least=0, most=2**32 - 1)
+
+
+class Step(nn.Module):
+    """A model's step as the forward pass of a module, which is what is traced."""
+
+    def __init__(self, model: FrameModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frame: Tensor, state: State, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, State]:
+        """See FrameModel.step."""
+        return self.model.step(frame, state, noise, temperature)
+
+
+def trace(model: FrameModel) -> torch.jit.ScriptModule:
+    """The step as frozen TorchScript: straight-line code with the weights as constants."""
+    example = (torch.zeros(PITCHES), model.initial_state(), torch.full((model.noise,), 0.5), torch.tensor(1.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript announces its deprecation at every call
+        traced = torch.jit.trace(Step(model).eval(), example)
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
+    return frozen
+
+
+def describe(
+    checkpoint: Checkpoint,
+    calibration: Calibration,
+    thresholds: Thresholds,
+    flip_rates: Floats,
+    samples: int,
+) -> dict[str, Any]:
+    """What the archive says besides weights (`runtime.model.Metadata`); flip_rates are (3, 88) or more rows."""
+    model = checkpoint.model()
+    off, stay, struck = (row.tolist() for row in flip_rates[:3].astype(float).round(6))
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "family": checkpoint.family,
+        "frames_per_beat": checkpoint.frames_per_beat,
+        "window": checkpoint.window,
+        "noise": model.noise,
+        "state": [
+            {"shape": list(part.shape), "dtype": str(part.dtype).removeprefix("torch.")}
+            for part in model.initial_state()
+        ],
+        "samples": samples if model.latent else 1,
+        "calibration": {"sounding": list(calibration.sounding), "struck": list(calibration.struck)},
+        "thresholds": {"sounding": thresholds.sounding, "onset": thresholds.onset},
+        "flip_rates": {"on": off, "stay": stay, "struck": struck},
+        "data": checkpoint.data,
+        "parameters": count_parameters(model),
+    }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers were learnt."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def to_archive(model: FrameModel, metadata: dict[str, Any]) -> bytes:
+    """The TorchScript archive; equal models and metadata give equal bytes."""
+    saved = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(trace(model), saved, {METADATA: json.dumps(metadata, sort_keys=True)})  # type: ignore[no-untyped-call]
+    rewritten = io.BytesIO()
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(rewritten, "w") as target:
+        for name in sorted(source.namelist()):
+            folder, _, inner = name.partition("/")
+            if not inner.endswith(OMITTED):
+                target.writestr(zipfile.ZipInfo(f"{PREFIX}/{inner}", EPOCH), source.read(name))
+    return rewritten.getvalue()
+
+
+@torch.no_grad()
+def eager(model: FrameModel, metadata: runtime.Metadata) -> runtime.Model:
+    """The PyTorch model, or TorchScript of it, behind the interface of the runtime."""
+    return runtime.Model(metadata, array_step(model.step))
+
+
+def array_step(step: Callable[..., tuple[Tensor, Tensor, State]]) -> runtime.Step:
+    """A step on tensors as a step on arrays."""
+
+    def call(
+        frame: Floats, state: runtime.State, noise: Floats, temperature: Floats
+    ) -> tuple[Floats, Floats, runtime.State]:
+        with torch.no_grad():
+            drawn, probabilities, new = step(
+                torch.from_numpy(frame),
+                tuple(torch.as_tensor(part) for part in state),
+                torch.from_numpy(noise),
+                torch.as_tensor(temperature),
+            )
+        return drawn.numpy(), probabilities.numpy(), tuple(part.numpy() for part in new)
+
+    return call
+
+
+def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: ExportConfig) -> dict[str, float | int]:
+    """Compare eager PyTorch, TorchScript and the NumPy runtime on real rolls (frames, 88), and generating.
+
+    Teacher-forced, the largest difference of a probability, eager being the whole pass and not the step. Raises
+    InputError when it is above the tolerance. Generating, `frames` frames from equal seeds by TorchScript and by the
+    runtime: where they differ, every pitch must have been drawn within the tolerance of its probability (a
+    near-tie), which is counted; then both go on from the same frame. This also runs past a full ring of keys.
+    """
+    model = checkpoint.model()
+    loaded = runtime.load(archive)
+    script = array_step(torch.jit.load(io.BytesIO(archive)))  # type: ignore[no-untyped-call]
+    chance = np.random.Generator(np.random.PCG64(config.seed))
+    one = np.array(1, np.float32)
+    worst = {"torchscript": 0.0, "runtime": 0.0}
+    for roll in rolls:
+        noise = chance.random((len(roll), model.noise), np.float32)
+        whole = whole_pass(model, roll, noise)
+        for name, step in (("torchscript", script), ("runtime", loaded.step)):
+            state = loaded.start()
+            for at, frame in enumerate(roll.astype(np.float32)):
+                _, said, state = step(frame, state, noise[at], one)
+                worst[name] = max(worst[name], float(np.abs(said - whole[at]).max()))
+    drawn, worst["drawing"] = compare_drawing(script, loaded, config)
+    for name, difference in worst.items():
+        if not difference <= config.tolerance:
+            raise InputError(
+                f"export: {name} differs from PyTorch by {difference:.2g}, more than export.tolerance "
+                f"{config.tolerance:g}"
+            )
+    return {
+        "windows": len(rolls),
+        "frames": sum(len(roll) for roll in rolls),
+        **{f"difference_{name}": difference for name, difference in worst.items()},
+        **drawn,
+    }
+
+
+@torch.no_grad()
+def whole_pass(model: FrameModel, roll: Roll, noise: Floats) -> Floats:
+    """Probabilities (frames, 3, 88) after every frame of a roll, in one pass."""
+    roll = np.ascontiguousarray(roll)
+    features = planes(torch.from_numpy(roll), torch.from_numpy(velocities(roll)))
+    latent = torch.from_numpy(noise[:, 2 * PITCHES :])
+    probabilities: Floats = torch.sigmoid(model(features[None], latent[None]))[0].numpy()
+    return probabilities
+
+
+def compare_drawing(script: runtime.Step, loaded: runtime.Model, config: ExportConfig) -> tuple[dict[str, int], float]:
+    """Frames in which TorchScript and the runtime drew different notes, the near-ties behind them, and the
+    largest difference of a probability on the way.
+
+    Raises InputError for a difference of notes that no near-tie explains.
+    """
+    chance = np.random.Generator(np.random.PCG64(config.seed))
+    one = np.array(1, np.float32)
+    state, other = loaded.start(), loaded.start()
+    frame = np.zeros(PITCHES, np.float32)
+    different = ties = 0
+    worst = 0.0
+    for at in range(config.frames):
+        noise = chance.random(loaded.metadata.noise, np.float32)
+        drawn, said, state = script(frame, state, noise, one)
+        drawn_too, said_too, other = loaded.step(frame, other, noise, one)
+        worst = max(worst, float(np.abs(said - said_too).max()))
+        apart = np.flatnonzero(drawn != drawn_too)
+        if len(apart):
+            different += 1
+            ties += len(apart)
+            if not (distance_to_tie(said, noise)[apart] <= config.tolerance).all():
+                raise InputError(f"export: the runtime drew other notes in frame {at}, and not by a near-tie")
+        frame = drawn
+    counts = {"frames_drawn": config.frames, "frames_different": different, "near_ties": ties}
+    return counts, worst
+
+
+def distance_to_tie(said: Floats, noise: Floats) -> Floats:
+    """How far each pitch's probabilities (3, 88) are from turning the draw: (88,).
+
+    A cell turns on sounding, on being struck again, or on a velocity half-way between two whole numbers.
+    """
+    again = np.abs(said[1] - noise[PITCHES : 2 * PITCHES])
+    half_way = np.abs(said[2] * LOUDEST % 1 - 0.5) / LOUDEST
+    distance: Floats = np.minimum(np.abs(said[0] - noise[:PITCHES]), np.minimum(again, half_way))
+    return distance
+
+
+def choose_windows(windows: Windows, config: ExportConfig) -> list[Roll]:
+    """`config.windows` real windows of `windows.length` frames, spread evenly over the validation split.
+
+    All there are when the split has fewer.
+    """
+    length = windows.length
+    starts = [
+        (start + offset, length)
+        for start, size in zip(windows.starts["valid"], windows.lengths["valid"], strict=True)
+        for offset in range(0, int(size) - length + 1, max(1, length // 8))
+    ]
+    picks = np.linspace(0, len(starts) - 1, min(config.windows, len(starts))).round().astype(int)
+    return [np.asarray(windows.frames[start : start + length]) for start, _ in (starts[at] for at in picks)]

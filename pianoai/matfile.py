@@ -1,0 +1,45 @@
+"""Rolls from the polyphonic-music benchmark of 2012 (Boulanger-Lewandowski et al.) in MATLAB files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, PITCHES, Roll
+
+SPLITS = {"train": "traindata", "valid": "validdata", "test": "testdata"}
+
+
+def read(path: Path, split: str) -> list[Roll]:
+    """The rolls ``(frames, 88)`` of a split: train, valid or test.
+
+    The files do not tell a repeated note from a held one: whatever sounds on is held, and a
+    beginning is struck with DEFAULT_VELOCITY. So score them with ``restrikes=False``.
+
+    Raises InputError for an unknown split, a file that is no such benchmark, or a missing SciPy.
+    """
+    if split not in SPLITS:
+        raise InputError(f"{path}: no split '{split}'; there are {', '.join(SPLITS)}")
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise InputError(f"{path}: reading MATLAB files needs SciPy: pip install 'pianoai[mat]'") from None
+    try:
+        content = loadmat(str(path), variable_names=[SPLITS[split]])
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except Exception as error:  # SciPy lets whatever a broken file causes through
+        raise InputError(f"{path}: not a readable MATLAB file: {' '.join(str(error).split())}") from None
+    if SPLITS[split] not in content:
+        raise InputError(f"{path}: has no '{SPLITS[split]}'; not a benchmark of 88-key piano rolls")
+    return [_roll(piece, f"{path}: {split}[{at}]") for at, piece in enumerate(content[SPLITS[split]].flat)]
+
+
+def _roll(piece: object, name: str) -> Roll:
+    cells = np.asarray(piece)
+    if cells.ndim != 2 or cells.shape[1] != PITCHES or not np.isin(cells, (0, 1)).all():
+        raise InputError(f"{name} must be a (frames, {PITCHES}) array of 0 and 1")
+    sounds = cells.astype(bool)
+    before = np.vstack([np.zeros((1, PITCHES), bool), sounds[:-1]])
+    roll: Roll = np.where(sounds, np.where(before, HELD, DEFAULT_VELOCITY), 0).astype(np.uint8)
+    return roll

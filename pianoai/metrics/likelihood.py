@@ -1,0 +1,184 @@
+"""How well the next frame is predicted: likelihood, skill, precision and recall, regression of intensity."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from pianoai.dataset import Batch, batches
+from pianoai.models.frame import FrameModel
+from pianoai.runtime.roll import HELD, PITCHES, Floats, intensity
+from pianoai.runtime.scoring import CERTAIN, cross_entropy
+from pianoai.windows import Windows, changes
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said of every frame of a split but each piece's first, and what came; (frames, 88)."""
+
+    sounds: Floats  # probability of sounding
+    again: Floats  # probability of being struck again, if it sounds and sounded before
+    loudness: Floats  # expected intensity: probability of sounding times predicted intensity
+    sounded: Bools  # the pitch sounded in the frame before
+    truth: Bools  # the pitch sounds
+    struck: Bools  # the pitch is struck
+    intensity: Floats  # velocity / 127 of what sounds
+    changed: Bools  # (frames,) whether the frame differs from the one before
+
+    def onset(self) -> Floats:
+        """Probability that a pitch is struck: it sounds, and is new or struck again."""
+        onset: Floats = self.sounds * np.where(self.sounded, self.again, np.float32(1))
+        return onset
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Logits become scale * logit + offset (Platt 1999), one pair for sounding and one for struck again."""
+
+    sounding: tuple[float, float] = (1.0, 0.0)
+    struck: tuple[float, float] = (1.0, 0.0)
+
+    def apply(self, predictions: Predictions) -> Predictions:
+        """The same predictions with calibrated probabilities of sounding and struck again."""
+        sounds = adjust(predictions.sounds, self.sounding)
+        return replace(
+            predictions,
+            sounds=sounds,
+            again=adjust(predictions.again, self.struck),
+            loudness=predictions.loudness * (sounds / np.maximum(predictions.sounds, 1e-6)),
+        )
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Probabilities from which a pitch is said to sound, or to be struck."""
+
+    sounding: float
+    onset: float
+
+
+def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed: int) -> Predictions:
+    """Predictions for a split; probabilities are the mean over `samples` draws of a model's own noise."""
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[list[NDArray[np.generic]]] = []
+    for batch, roll in zip(batches(windows, split), windows.rolls(split), strict=True):
+        said = mean_prediction(model, batch, samples if model.latent else 1, generator)
+        parts.append(
+            [*said, roll[:-1] > 0, roll[1:] > 0, roll[1:] > HELD, intensity(np.asarray(roll))[1:], changes(roll)]
+        )
+    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def mean_prediction(
+    model: FrameModel, batch: Batch, samples: int, generator: torch.Generator
+) -> tuple[Floats, Floats, Floats]:
+    """Means over noise of p(sounds), p(struck again), p(sounds) * intensity; each (time, 88), for one window."""
+    shape = (*batch.features.shape[:2], model.latent)
+    total = torch.zeros(3, shape[1], PITCHES)
+    for _ in range(samples):
+        latent = torch.rand(*shape, generator=generator)
+        sounds, again, loud = torch.sigmoid(model(batch.features, latent))[0].unbind(-2)
+        total += torch.stack([sounds, again, sounds * loud])
+    sounds, again, loudness = (total / samples).numpy()
+    return sounds, again, loudness
+
+
+def nll(predictions: Predictions) -> Floats:
+    """Nats of each frame (frames,), as `runtime.scoring.score` defines them."""
+    both = predictions.sounded & predictions.truth
+    sounding = cross_entropy(predictions.sounds, predictions.truth).sum(1)
+    again = np.where(both, cross_entropy(predictions.again, predictions.struck), 0).sum(1)
+    nats: Floats = sounding + again
+    return nats
+
+
+def calibrate(predictions: Predictions) -> Calibration:
+    """The calibration that maximises the likelihood of these predictions' truth."""
+    both = predictions.sounded & predictions.truth
+    return Calibration(
+        sounding=fit_logit(predictions.sounds.ravel(), predictions.truth.ravel()),
+        struck=fit_logit(predictions.again[both], predictions.struck[both]),
+    )
+
+
+def fit_logit(chance: Floats, happened: Bools) -> tuple[float, float]:
+    """Scale and offset of a logistic regression on the logit; (1, 0) where only one outcome was seen."""
+    if happened.all() or not happened.any():
+        return 1.0, 0.0
+    fitted = LogisticRegression(C=np.inf).fit(logit(chance)[:, None], happened)
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+
+
+def logit(chance: Floats) -> NDArray[np.float64]:
+    """log(p / (1 - p)), with p kept 1e-6 away from 0 and 1."""
+    clipped = np.clip(chance.astype(np.float64), CERTAIN, 1 - CERTAIN)
+    odds: NDArray[np.float64] = np.log(clipped / (1 - clipped))
+    return odds
+
+
+def adjust(chance: Floats, calibration: tuple[float, float]) -> Floats:
+    """Probabilities after scaling and shifting their logits."""
+    if calibration == (1.0, 0.0):
+        return chance
+    scale, offset = calibration
+    adjusted: Floats = (1 / (1 + np.exp(-(scale * logit(chance) + offset)))).astype(np.float32)
+    return adjusted
+
+
+def choose_thresholds(predictions: Predictions) -> Thresholds:
+    """Where F1 is highest, for sounding and for onsets."""
+    return Thresholds(
+        sounding=best_threshold(predictions.sounds, predictions.truth),
+        onset=best_threshold(predictions.onset(), predictions.struck),
+    )
+
+
+def best_threshold(chance: Floats, happened: Bools) -> float:
+    """The probability from which saying yes gives the highest F1."""
+    precision, recall, thresholds = precision_recall_curve(happened.ravel(), chance.ravel())
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[int(np.argmax(f1[:-1]))])
+
+
+def counts(chance: Floats, happened: Bools, threshold: float) -> tuple[float, float, float]:
+    """Precision, recall and F1 over all cells; 0 where undefined."""
+    said = chance >= np.float32(threshold)
+    hits = int((said & happened).sum())
+    precision = hits / max(int(said.sum()), 1)
+    recall = hits / max(int(happened.sum()), 1)
+    f1 = 2 * precision * recall / max(precision + recall, 1e-12)
+    return precision, recall, f1
+
+
+def scores(raw: Predictions, calibration: Calibration, thresholds: Thresholds) -> dict[str, float]:
+    """All scores of a split but skill, from a model's own probabilities."""
+    predictions = calibration.apply(raw)
+    nats = nll(predictions)
+    precision, recall, f1 = counts(predictions.sounds, predictions.truth, thresholds.sounding)
+    _, _, onset_f1 = counts(predictions.onset(), predictions.struck, thresholds.onset)
+    return {
+        "nll": float(nats.mean()),
+        "nll_raw": float(nll(raw).mean()),
+        "nll_changed": float(nats[predictions.changed].mean()),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "onset_f1": onset_f1,
+        "average_precision": float(average_precision_score(predictions.truth.ravel(), predictions.sounds.ravel())),
+        "mse": float(np.square(predictions.loudness - predictions.intensity).mean()),
+        "cosine": cosine_distance(predictions.loudness, predictions.intensity),
+    }
+
+
+def cosine_distance(predicted: Floats, true: Floats) -> float:
+    """Mean of 1 - x.y / (|x| |y|) over the frames in which something sounds."""
+    heard = true.any(axis=1)
+    x, y = predicted[heard].astype(np.float64), true[heard].astype(np.float64)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return float(np.mean(1 - (x * y).sum(1) / np.maximum(norms, 1e-6)))

@@ -1,0 +1,1 @@
+"""One file a model; what they share stands in frame.py, supervised.py and adversarial.py."""

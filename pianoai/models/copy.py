@@ -1,0 +1,71 @@
+"""The baseline: the next frame is the last one, but for per-pitch flip rates counted in the training split."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pianoai.models.frame import FrameModel, State
+from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Roll
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing can be set."""
+
+
+class Model(FrameModel):
+    """Reads one frame back; its parameters are log-odds by pitch, (4, 88).
+
+    They are: sounds after silence, sounds after sounding, struck again, intensity when struck.
+    """
+
+    def __init__(self, config: Config, window: int) -> None:
+        super().__init__(window, latent=0)
+        self.odds = torch.nn.Parameter(torch.zeros(4, PITCHES), requires_grad=False)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(…, 264) -> (…, 3, 88)."""
+        sounding = features[..., :PITCHES]
+        now = features[..., 2 * PITCHES :]
+        sounds = torch.where(sounding > 0, self.odds[1], self.odds[0])
+        again = self.odds[2].expand_as(sounds)
+        # A note that goes on keeps its intensity.
+        kept = now.clamp(1e-3, 1 - 1e-3)
+        loud = torch.where(now > 0, torch.log(kept / (1 - kept)), self.odds[3])
+        return torch.stack([sounds, again, loud], -2)
+
+    @torch.jit.unused
+    def forward(self, features: Tensor, latent: Tensor) -> Tensor:
+        """See FrameModel.forward; `latent` is not used."""
+        return self.logits(features)
+
+    @torch.jit.unused
+    def initial_state(self) -> State:
+        """Nothing is remembered but the intensities."""
+        return torch.zeros(1), torch.tensor(0), torch.zeros(PITCHES)
+
+    def step_logits(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """See FrameModel.step_logits."""
+        return self.logits(features), memory
+
+
+def count_rates(rolls: Iterable[Roll]) -> Tensor:
+    """Rates (4, 88) as Model takes them, counted over consecutive frames of rolls (frames, 88).
+
+    Each is (events + 1) / (chances + 2): Laplace's rule of succession, so none is 0 or 1.
+    """
+    events = np.zeros((3, PITCHES))
+    chances = np.zeros((3, PITCHES))
+    loudness = np.full(PITCHES, float(DEFAULT_VELOCITY))
+    strikes = np.ones(PITCHES)
+    for roll in rolls:
+        sounded, sounds, struck = roll[:-1] > 0, roll[1:] > 0, roll[1:] > HELD
+        events += [(sounds & ~sounded).sum(0), (sounds & sounded).sum(0), (struck & sounded).sum(0)]
+        chances += [(~sounded).sum(0), sounded.sum(0), (sounds & sounded).sum(0)]
+        loudness += np.where(roll > HELD, roll, 0).sum(0)
+        strikes += (roll > HELD).sum(0)
+    rates = np.vstack([(events + 1) / (chances + 2), np.clip(loudness / strikes / LOUDEST, 1e-3, 1 - 1e-3)])
+    return torch.tensor(rates, dtype=torch.float32)

@@ -1,0 +1,42 @@
+"""Lightning module for models that are trained on the likelihood of the next frame alone."""
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pianoai.dataset import Batch
+from pianoai.losses import LossConfig
+from pianoai.models.frame import FrameModel
+from pianoai.models.objective import TrainConfig, frame_losses, schedule, validation_nll
+
+
+class LikelihoodTraining(pl.LightningModule):
+    """Minimises the weighted sum of the loss terms with AdamW, warm-up and cosine decay."""
+
+    def __init__(self, model: FrameModel, config: object, train: TrainConfig, loss: LossConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.train_config = train
+        self.loss_config = loss
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One step; logs every term."""
+        latent = torch.rand(*batch.features.shape[:2], self.model.latent)
+        total, terms = frame_losses(self.model(batch.features, latent), batch, self.loss_config)
+        self.log_dict({f"train_{name}": value for name, value in terms.items()}, on_epoch=True, on_step=False)
+        return total
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Log nats a frame."""
+        nll, frames = validation_nll(self.model, batch, samples=1)
+        self.log("valid_nll", nll, on_epoch=True, batch_size=frames)
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, object]]]:  # type: ignore[override]
+        """AdamW with the schedule stepped after every batch."""
+        optimizer = torch.optim.AdamW(
+            self.parameters(), self.train_config.learning_rate, weight_decay=self.train_config.weight_decay
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = schedule(optimizer, self.train_config.warmup, total)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]

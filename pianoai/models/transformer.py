@@ -1,0 +1,173 @@
+"""A decoder-only Transformer over frames, with attention banded to a window and a step with a ring of keys."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pianoai.models.frame import FEATURES, OUTPUTS, FrameModel, State
+from pianoai.models.supervised import LikelihoodTraining
+from pianoai.params import bounded
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import PITCHES
+
+
+@dataclass(frozen=True)
+class Config:
+    """The section `model` of params.yaml."""
+
+    embed_dim: int = bounded(least=2, most=4096)
+    heads: int = bounded(least=1)
+    blocks: int = bounded(least=1, most=64)
+    feedforward: int = bounded(least=1)
+    dropout: float = bounded(least=0, most=0.9)
+
+    def __post_init__(self) -> None:
+        if self.embed_dim % self.heads:
+            raise InputError(f"heads must divide model.embed_dim: {self.embed_dim} / {self.heads}")
+        if self.embed_dim // self.heads % 2:
+            raise InputError(
+                f"heads must leave an even width per head: {self.embed_dim} / {self.heads} = "
+                f"{self.embed_dim // self.heads}"
+            )
+
+
+Training = LikelihoodTraining
+
+
+def rotations(window: int, width: int) -> Tensor:
+    """Cosines and sines (4 * window, 2, width / 2) of rotary positions (Su et al. 2021).
+
+    The original's frequencies are replaced by whole turns per 4 * window frames, spaced geometrically
+    from one turn up to one turn in four frames: positions then repeat exactly after 4 * window frames, so that
+    generation goes on for ever without a growing number, and no two distances within the band look alike.
+    """
+    period = 4 * window
+    turns = torch.logspace(0, torch.log2(torch.tensor(period / 4)).item(), width // 2, 2).round()
+    angles = 2 * torch.pi * torch.arange(period)[:, None] * turns / period
+    return torch.stack([angles.cos(), angles.sin()], 1)
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the pairs (first half, second half) of x (…, width) by turn (…, 2, width / 2)."""
+    first, second = x.chunk(2, -1)
+    cos, sin = turn.unbind(-2)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
+def banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Causal attention in which a frame sees itself and the window - 1 frames before it.
+
+    q, k, v (batch, heads, time, width). Time is cut into chunks of `window`; a chunk attends to itself and the
+    chunk before, so the cost grows with time and not with its square.
+    """
+    batch, heads, time, width = q.shape
+    chunks = -(-time // window)
+    pad = chunks * window - time
+
+    def chunked(x: Tensor) -> Tensor:  # -> (batch, chunks, heads, window, width)
+        return F.pad(x, (0, 0, 0, pad)).view(batch, heads, chunks, window, width).transpose(1, 2)
+
+    def with_previous(x: Tensor) -> Tensor:  # -> (batch * chunks, heads, 2 * window, width)
+        return torch.cat([F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1], x], -2).flatten(0, 1)
+
+    at = torch.arange(window, device=q.device)[:, None]
+    of = torch.arange(2 * window, device=q.device)
+    band = (of > at) & (of <= at + window)  # (window, 2 * window)
+    real = (torch.arange(chunks, device=q.device)[:, None] > 0) | (of >= window)  # (chunks, 2 * window)
+    mask = (band & real[:, None, :])[:, None].repeat(batch, 1, 1, 1)
+    out = F.scaled_dot_product_attention(
+        chunked(q).flatten(0, 1), with_previous(chunked(k)), with_previous(chunked(v)), attn_mask=mask
+    )
+    return out.view(batch, chunks, heads, window, width).transpose(1, 2).flatten(2, 3)[:, :, :time]
+
+
+class Block(nn.Module):
+    """Pre-norm block: attention, then a feed-forward layer, each added to its input."""
+
+    def __init__(self, config: Config, window: int) -> None:
+        super().__init__()
+        width = config.embed_dim
+        self.heads = config.heads
+        self.window = window
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, config.feedforward),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.feedforward, width),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    @torch.jit.unused
+    def forward(self, x: Tensor, turn: Tensor) -> Tensor:
+        """x (batch, time, width), turn (time, 2, width per head / 2)."""
+        batch, time, width = x.shape
+        qkv = self.qkv(self.attention_norm(x)).view(batch, time, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, time, width / heads)
+        out = banded_attention(rotate(q, turn), rotate(k, turn), v, self.window)
+        x = x + self.dropout(self.mix(out.transpose(1, 2).reshape(batch, time, width)))
+        return x + self.dropout(self.feedforward(x))
+
+    def step(self, x: Tensor, ring: Tensor, turn: Tensor, slot: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
+        """One frame x (width,) against the ring (2, heads, window, width / heads) of keys and values.
+
+        `slot` (1,) is the place of the oldest key, which this frame's replaces; `filled` (window,) says
+        which places hold one.
+        """
+        q, k, v = self.qkv(self.attention_norm(x)).view(3, self.heads, -1).unbind(0)
+        new = torch.stack([rotate(k, turn), v])  # (2, heads, width / heads)
+        ring = ring.index_copy(2, slot, new.unsqueeze(2))
+        q = rotate(q, turn).unsqueeze(1)  # (heads, 1, width / heads)
+        scores = torch.matmul(q, ring[0].transpose(1, 2)) / float(q.size(-1)) ** 0.5  # (heads, 1, window)
+        scores = torch.where(filled, scores, torch.full_like(scores, float("-inf")))
+        out = torch.matmul(torch.softmax(scores, -1), ring[1])  # (heads, 1, width / heads)
+        x = x + self.mix(out.reshape(-1))
+        return x + self.feedforward(x), ring
+
+
+class Model(FrameModel):
+    """The Transformer: planes of a frame -> width -> blocks -> logits of the next frame."""
+
+    def __init__(self, config: Config, window: int) -> None:
+        super().__init__(window, latent=0)
+        self.shape = (config.blocks, 2, config.heads, window, config.embed_dim // config.heads)
+        self.embed = nn.Linear(FEATURES, config.embed_dim)
+        self.blocks = nn.ModuleList(Block(config, window) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.embed_dim)
+        self.out = nn.Linear(config.embed_dim, OUTPUTS * PITCHES)
+        self.dropout = nn.Dropout(config.dropout)
+        self.register_buffer("turns", rotations(window, config.embed_dim // config.heads), persistent=False)
+        self.turns: Tensor
+
+    @torch.jit.unused
+    def forward(self, features: Tensor, latent: Tensor) -> Tensor:
+        """See FrameModel.forward; `latent` is not used."""
+        time = features.shape[1]
+        turn = self.turns[torch.arange(time) % len(self.turns)]
+        x = self.dropout(self.embed(features))
+        for block in self.blocks:
+            x = block(x, turn)
+        logits: Tensor = self.out(self.norm(x))
+        return logits.unflatten(-1, (OUTPUTS, PITCHES))
+
+    @torch.jit.unused
+    def initial_state(self) -> State:
+        """Empty rings (blocks, 2, heads, window, width per head)."""
+        return torch.zeros(self.shape), torch.tensor(0), torch.zeros(PITCHES)
+
+    def step_logits(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """See FrameModel.step_logits."""
+        slot = (position % self.window).view(1)
+        filled = torch.arange(self.window) <= position
+        turn = torch.index_select(self.turns, 0, (position % (4 * self.window)).view(1))[0]
+        x = self.embed(features)
+        rings: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            x, ring = block.step(x, memory[index], turn, slot, filled)
+            rings.append(ring)
+        logits: Tensor = self.out(self.norm(x))
+        return logits.view(OUTPUTS, PITCHES), torch.stack(rings)

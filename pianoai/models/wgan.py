@@ -1,0 +1,39 @@
+"""A conditional Wasserstein GAN: the critic estimates a distance, held smooth by a gradient penalty."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pianoai.losses import gradient_penalty, wgan_critic, wgan_generator
+from pianoai.models.adversarial import AdversarialConfig, AdversarialTraining, Generator
+from pianoai.params import bounded
+
+
+@dataclass(frozen=True)
+class Config(AdversarialConfig):
+    """The section `wgan` of params.yaml."""
+
+    penalty: float = bounded(least=0)
+
+
+Model = Generator
+
+
+class Training(AdversarialTraining):
+    """Wasserstein losses with a gradient penalty on the next frame (Gulrajani et al. 2017)."""
+
+    config: Config
+
+    def critic_loss(self, context: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+        """f(fake) - f(real) plus the penalty on the slope of f between the two."""
+        share = torch.rand(*mask.shape, 1)
+        mixed = (share * real + (1 - share) * fake).requires_grad_()
+        scores = self.critic.score(context, mixed)
+        (slopes,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+        distance = wgan_critic(self.critic.score(context, real), self.critic.score(context, fake), mask)
+        return distance + self.config.penalty * gradient_penalty(slopes, mask)
+
+    def generator_loss(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """-f(fake)."""
+        return wgan_generator(scores, mask)

@@ -1,0 +1,174 @@
+"""Builds the zip that AWS Lambda runs: handler, model, runtime, and trimmed wheels of NumPy and mido."""
+
+import hashlib
+import re
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from pianoai.params import bounded
+from pianoai.runtime.errors import InputError
+
+MB = 2**20  # Lambda's limits of 50 and 250 MB are 52,428,800 and 262,144,000 bytes
+CACHE = Path(".cache/wheels")
+GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")  # runtimes have 2.34
+MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name, and that of wheels
+DATE = (1980, 1, 1, 0, 0, 0)
+MODE = 0o100644  # a plain file that everyone may read
+
+# What a wheel holds for developers. numpy.typing itself stays: annotations import it.
+UNUSED_FOLDERS = {"tests", "include", "f2py", "_pyinstaller", "_examples", "doc", "docs", "scripts"}
+UNUSED_FILES = re.compile(
+    r"\.(pyi|pxd|pyx|a|h|c|rst)$|/(py\.typed|conftest\.py|RECORD|entry_points\.txt|top_level\.txt)$"
+    r"|/(_simd|_\w+_tests)\.[^/]*\.so$|/(npy-pkg-config|pkgconfig)/|/API_CHANGES\.txt$"
+)
+LICENCE = re.compile(r"licen[cs]e|copying|notice", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """Section `deploy` of params.yaml."""
+
+    python: str = bounded(choices=("3.12", "3.13", "3.14"))  # Lambda's runtime
+    architecture: str = bounded(choices=tuple(MACHINES))
+    zip_limit_mb: float = bounded(least=0.001)  # of the upload: Lambda takes 50
+    content_limit_mb: float = bounded(least=0.001)  # unpacked: Lambda takes 250
+
+
+def build(model: Path, out: Path, config: DeployConfig, root: Path = Path()) -> dict[str, Any]:
+    """Writes the zip `out`, the same bytes for the same input, and returns its sizes.
+
+    Reads ``lambda_pkg``, ``pianoai`` and the wheel cache under `root`. The result has zip_bytes,
+    content_bytes, files, zip_sha256, python, architecture, numpy, and largest (unpacked bytes of each
+    top folder).
+
+    Raises InputError for a missing model, pins that do not hold, a failed download, or a size over
+    its limit.
+    """
+    requirements = root / "lambda_pkg/requirements.txt"
+    pins = read_pins(requirements)
+    pinned = pins.get("numpy", ("none", set()))[0]
+    if pinned != np.__version__:
+        raise InputError(
+            f"{requirements} ships numpy {pinned}, but {np.__version__} is installed here, so what was"
+            f" checked is not what would run: install numpy {pinned}, or pin {np.__version__} with its hashes"
+        )
+    if not model.is_file():
+        raise InputError(f"{model}: no such file; the stage 'export' makes it")
+    content = {
+        "handler.py": (root / "lambda_pkg/handler.py").read_bytes(),
+        "model.ts": model.read_bytes(),
+        "pianoai/__init__.py": (root / "pianoai/__init__.py").read_bytes(),
+    }
+    for module in (root / "pianoai/runtime").rglob("*.py"):
+        content[module.relative_to(root).as_posix()] = module.read_bytes()
+    for wheel in wheels(requirements, config, root / CACHE):
+        content.update(trim(wheel))
+    size = sum(map(len, content.values()))
+    if size > config.content_limit_mb * MB:
+        raise InputError(
+            f"the package unpacks to {size / MB:.1f} MB, over deploy.content_limit_mb = {config.content_limit_mb:g}"
+        )
+    part = out.with_name(out.name + ".part")
+    write_zip(content, part)
+    zipped = part.stat().st_size
+    if zipped > config.zip_limit_mb * MB:
+        part.unlink()
+        raise InputError(f"the zip has {zipped / MB:.1f} MB, over deploy.zip_limit_mb = {config.zip_limit_mb:g}")
+    part.replace(out)
+    folders: Counter[str] = Counter()
+    for name, data in content.items():
+        folders[name.split("/")[0]] += len(data)
+    return {
+        "zip_bytes": zipped,
+        "content_bytes": size,
+        "files": len(content),
+        "zip_sha256": _sha256(out),
+        "python": config.python,
+        "architecture": config.architecture,
+        "numpy": pinned,
+        "largest": dict(sorted(folders.items())),
+    }
+
+
+def read_pins(requirements: Path) -> dict[str, tuple[str, set[str]]]:
+    """Version and allowed SHA-256 sums by package, from a requirements file with hashes.
+
+    Raises InputError for a line that does not pin a version with hashes.
+    """
+    text = requirements.read_text("utf-8").replace("\\\n", " ")
+    pins: dict[str, tuple[str, set[str]]] = {}
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        pin = re.fullmatch(r"([\w.-]+)==([\w.]+)((?:\s+--hash=sha256:[0-9a-f]{64})+)\s*", line)
+        if pin is None:
+            raise InputError(f"{requirements}: not NAME==VERSION with --hash=sha256:…: {line.split('--')[0]}")
+        pins[pin[1]] = pin[2], set(re.findall(r"sha256:([0-9a-f]{64})", pin[3]))
+    return pins
+
+
+def wheels(requirements: Path, config: DeployConfig, cache: Path) -> list[Path]:
+    """The pinned wheels for Lambda; downloads those that are not in `cache` with the right checksum."""
+    folder = cache / f"python{config.python}-{config.architecture}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pins = read_pins(requirements)
+    found = _cached(pins, folder)
+    if len(found) < len(pins):
+        machine = MACHINES[config.architecture]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--require-hashes", "--only-binary=:all:", "--no-deps", "--implementation=cp"]
+        command += [f"--python-version={config.python}", f"--dest={folder}", f"--requirement={requirements}"]
+        command += [f"--platform={glibc}_{machine}" for glibc in GLIBC]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        found = _cached(pins, folder)
+        if done.returncode or len(found) < len(pins):
+            reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            raise InputError(f"{requirements}: the wheels for Lambda could not be downloaded: {reason}")
+    return found
+
+
+def _cached(pins: dict[str, tuple[str, set[str]]], folder: Path) -> list[Path]:
+    """The wheels in `folder` that have an allowed checksum, in the order of `pins`; others are deleted."""
+    found = []
+    for name, (version, allowed) in pins.items():
+        for wheel in sorted(folder.glob(f"{name}-{version}-*.whl")):
+            if _sha256(wheel) in allowed:
+                found.append(wheel)
+                break
+            wheel.unlink()
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def trim(wheel: Path) -> dict[str, bytes]:
+    """The files of a wheel that a running program needs, and every licence, by path."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/") and _kept(name)}
+
+
+def _kept(name: str) -> bool:
+    path = PurePosixPath(name)
+    if ".dist-info" in path.parts[0]:
+        return path.name == "METADATA" or LICENCE.search(name) is not None
+    return UNUSED_FOLDERS.isdisjoint(path.parts[:-1]) and UNUSED_FILES.search(name) is None
+
+
+def write_zip(content: dict[str, bytes], out: Path) -> None:
+    """A zip of the files with one date, one mode and sorted names: equal content, equal bytes."""
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in sorted(content):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.create_system = 3  # Unix, wherever it was built, or the mode would not count
+            entry.external_attr = MODE << 16
+            archive.writestr(entry, content[name], zipfile.ZIP_DEFLATED, 9)

@@ -1,0 +1,1 @@
+"""Everything that also runs on Lambda: NumPy and mido, never torch."""

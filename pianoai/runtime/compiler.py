@@ -1,0 +1,111 @@
+"""Compiles the code of a TorchScript archive into Python functions."""
+
+import ast
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pianoai.runtime.archive import Archive, ModuleState
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.translation import Names, Writer
+
+LONGEST_CODE = 8 * 1024 * 1024  # characters of source
+LONGEST_LOOP = 1_000_000  # iterations of all loops of one call
+
+Compiled = Callable[..., Any]
+
+
+class Loops:
+    """Counts iterations, so that no loop runs for ever."""
+
+    def __init__(self, limit: int = LONGEST_LOOP):
+        self.limit = self.left = limit
+
+    def tick(self) -> bool:
+        """True, until there have been too many iterations: InputError."""
+        self.left -= 1
+        if self.left < 0:
+            raise InputError(f"the model loops more than {self.limit} times; it would not end")
+        return True
+
+    def range(self, count: int) -> Iterator[int]:
+        """``range(count)``, counted."""
+        return (i for i in range(count) if self.tick())
+
+
+def parameters(definition: ast.FunctionDef) -> list[str]:
+    """The names of a method's parameters, without the module itself."""
+    return [argument.arg for argument in definition.args.args[1:]]
+
+
+class Program:
+    """All functions of an archive, compiled.
+
+    Attributes:
+        functions: Compiled functions by qualified name, e.g. ``__torch__.Step.forward``.
+        definitions: Their syntax trees.
+        missing: Names of the operators they call that OPERATORS lacks, sorted.
+    """
+
+    def __init__(self, archive: Archive):
+        self.archive = archive
+        self.loops = Loops()
+        self.functions: dict[str, Compiled] = {}
+        self.definitions: dict[str, ast.FunctionDef] = {}
+        self._names = Names(archive.name, archive.constants)
+        self._read_definitions()
+        self._names.functions = {name: f"f{at}" for at, name in enumerate(sorted(self.definitions))}
+        sources = {name: Writer(self._names, name, node).function() for name, node in self.definitions.items()}
+        self.missing = sorted(self._names.missing)
+        if not self.missing:
+            self._compile(sources)
+
+    def _compile(self, sources: dict[str, str]) -> None:
+        namespace = {
+            **self._names.namespace,
+            "__builtins__": {},
+            "inf": float("inf"),
+            "nan": float("nan"),
+            "tick": self.loops.tick,
+            "counted": self.loops.range,
+            "call_method": self._call_method,
+            "attributes": self._attributes,
+        }
+        for name, source in sources.items():
+            exec(compile(source, f"<{name}>", "exec"), namespace)
+            self.functions[name] = namespace[self._names.functions[name]]
+
+    def _read_definitions(self) -> None:
+        if sum(map(len, self.archive.code.values())) > LONGEST_CODE:
+            raise InputError(f"{self.archive.name}: its code is longer than {LONGEST_CODE >> 20} MB")
+        for module, source in self.archive.code.items():
+            try:
+                tree = ast.parse(source)
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                raise InputError(f"{self.archive.name}: {module} is not TorchScript: {error}") from None
+            for node in tree.body:
+                if isinstance(node, ast.FunctionDef):
+                    self.definitions[f"{module}.{node.name}"] = node
+                elif isinstance(node, ast.ClassDef) and self._is_module(node):
+                    for member in node.body:
+                        if isinstance(member, ast.FunctionDef):
+                            self.definitions[f"{module}.{node.name}.{member.name}"] = member
+                        elif not isinstance(member, ast.Assign | ast.AnnAssign | ast.Pass):
+                            raise self._names.refuse(member, type(member).__name__)
+                else:
+                    raise self._names.refuse(node, type(node).__name__)
+
+    @staticmethod
+    def _is_module(node: ast.ClassDef) -> bool:
+        plain = not (node.keywords or node.decorator_list)
+        return plain and [ast.unparse(base) for base in node.bases] == ["Module"]
+
+    def _attributes(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, ModuleState):
+            raise InputError("only modules have attributes")
+        return value.state
+
+    def _call_method(self, value: Any, name: str) -> Compiled:
+        if not isinstance(value, ModuleState) or f"{value.type_name}.{name}" not in self.functions:
+            raise InputError(f"the model calls {name} on something that has no such method")
+        function = self.functions[f"{value.type_name}.{name}"]
+        return lambda *args, **kwargs: function(value, *args, **kwargs)

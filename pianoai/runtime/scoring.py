@@ -1,0 +1,129 @@
+"""How well a model predicts given rolls, frame by frame: likelihood, skill over copying, F1."""
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.model import Model
+from pianoai.runtime.roll import HELD, PITCHES, SILENT, Roll
+
+CERTAIN = 1e-6  # no probability is nearer to 0 or 1
+SEED = 0  # of the noise, so that a score is the same each time
+
+Probabilities = NDArray[np.float64]  # (frames, 88), or with sounding and struck (2, frames, 88)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over the predicted frames of some pieces; tallies add up to the tally of all pieces."""
+
+    frames: int = 0
+    nats: float = 0.0
+    copy_nats: float = 0.0
+    hits: int = 0  # cells that sound and were predicted to
+    cells: int = 0  # cells that sound, plus cells that were predicted to
+    onset_hits: int = 0
+    onset_cells: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def summary(self) -> dict[str, float]:
+        """The scores: nll and skill in nats a frame, f1, onset_f1 (0 where nothing sounds), frames.
+
+        Raises InputError if no frame was predicted.
+        """
+        if not self.frames:
+            raise InputError("nothing to score: a piece needs at least two frames")
+        return {
+            "nll": self.nats / self.frames,
+            "skill": (self.copy_nats - self.nats) / self.frames,
+            "f1": 2 * self.hits / max(self.cells, 1),
+            "onset_f1": 2 * self.onset_hits / max(self.onset_cells, 1),
+            "frames": self.frames,
+        }
+
+
+def score(model: Model, rolls: Iterable[Roll], restrikes: bool = True) -> dict[str, float]:
+    """Scores of a model on rolls ``(frames, 88)``, every frame predicted from the true ones before it.
+
+    nll: nats a frame, summed over pitches: cross-entropy of sounding and, with `restrikes`, where a pitch
+    sounds and sounded before, of being struck again. The first frame of a piece is not predicted.
+    skill: the nll of copying the frame before with the model's flip rates, minus nll. f1, onset_f1: over all
+    cells, at the model's thresholds. Raises InputError if no roll has two frames.
+    """
+    return sum((tally(model, roll, restrikes) for roll in rolls), Tally()).summary()
+
+
+def tally(model: Model, roll: Roll, restrikes: bool = True) -> Tally:
+    """The sums behind the scores of one roll."""
+    if len(roll) < 2:
+        return Tally()
+    before, now = roll[:-1] != SILENT, roll[1:] != SILENT
+    onset = roll[1:] > HELD
+    sounding, struck = predict(model, roll)
+    rates = model.metadata.flip_rates
+    copied = np.where(before, rates["stay"], rates["on"]).astype(np.float64)
+    nats = float(cross_entropy(sounding, now).sum())
+    copy_nats = float(cross_entropy(copied, now).sum())
+    if restrikes:
+        both = before & now
+        nats += float(cross_entropy(struck, onset)[both].sum())
+        again = np.broadcast_to(rates["struck"], now.shape).astype(np.float64)
+        copy_nats += float(cross_entropy(again, onset)[both].sum())
+    onset_chance = sounding * np.where(before, struck if restrikes else 0.0, 1.0)
+    thresholds = model.metadata.thresholds
+    heard = sounding >= thresholds["sounding"]
+    begun = onset_chance >= thresholds["onset"]
+    return Tally(
+        frames=len(now),
+        nats=nats,
+        copy_nats=copy_nats,
+        hits=int((heard & now).sum()),
+        cells=int(heard.sum() + now.sum()),
+        onset_hits=int((begun & onset).sum()),
+        onset_cells=int(begun.sum() + onset.sum()),
+    )
+
+
+def predict(model: Model, roll: Roll) -> Probabilities:
+    """Calibrated probabilities of sounding and of being struck again, ``(2, frames - 1, 88)``.
+
+    They speak of the frames from the second on. With several samples, each is a run over the roll with
+    noise of its own, and their probabilities are averaged before they are calibrated.
+    """
+    metadata = model.metadata
+    chance = np.random.Generator(np.random.PCG64(SEED))
+    temperature = np.array(1.0, np.float32)
+    total = np.zeros((2, len(roll) - 1, PITCHES))
+    for _ in range(metadata.samples):
+        state = model.start()
+        for at, frame in enumerate(roll[:-1].astype(np.float32)):
+            noise = chance.random(metadata.noise, np.float32)
+            _, probabilities, state = model.step(frame, state, noise, temperature)
+            total[:, at] += probabilities[:2]
+    mean = total / metadata.samples
+    return np.stack(
+        [
+            _calibrate(mean[0], *metadata.calibration["sounding"]),
+            _calibrate(mean[1], *metadata.calibration["struck"]),
+        ]
+    )
+
+
+def _calibrate(chance: Probabilities, scale: float, offset: float) -> Probabilities:
+    """The probability whose logit is `scale` times the logit of `chance`, plus `offset`."""
+    if (scale, offset) == (1.0, 0.0):
+        return chance
+    clipped = np.clip(chance, CERTAIN, 1 - CERTAIN)
+    logit = scale * np.log(clipped / (1 - clipped)) + offset
+    return 0.5 * (1 + np.tanh(0.5 * logit))  # the logistic function, without overflow
+
+
+def cross_entropy(chance: Probabilities, happened: NDArray[np.bool_]) -> Probabilities:
+    """Nats of every outcome, of the shape of both; probabilities are kept 1e-6 away from 0 and 1."""
+    clipped = np.clip(chance, CERTAIN, 1 - CERTAIN)
+    return -np.log(np.where(happened, clipped, 1 - clipped))

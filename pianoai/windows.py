@@ -1,0 +1,214 @@
+"""Notes -> frames, splits by piece, and windows as views into one memory-mapped array."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit
+
+from pianoai.params import bounded
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import HELD, PITCHES, TICKS_PER_BEAT, Roll, notes_to_roll
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pianoai.collection import Collection
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class RollConfig:
+    """The section `roll` of params.yaml."""
+
+    frames_per_beat: int = bounded(least=1, most=TICKS_PER_BEAT)
+
+    def __post_init__(self) -> None:
+        if TICKS_PER_BEAT % self.frames_per_beat:
+            raise InputError(f"frames_per_beat must divide {TICKS_PER_BEAT}: {self.frames_per_beat}")
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """The section `window` of params.yaml."""
+
+    length: int = bounded(least=2, most=4096)
+    segment: int = bounded(least=2)
+    hop: int = bounded(least=1)
+
+    def __post_init__(self) -> None:
+        if self.segment <= self.length:
+            raise InputError(f"segment must be longer than window.length: {self.segment} <= {self.length}")
+        if self.hop > self.segment:
+            raise InputError(f"hop must not skip frames: {self.hop} > window.segment {self.segment}")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """The section `split` of params.yaml."""
+
+    valid: float = bounded(least=0.01, most=0.5)
+    test: float = bounded(least=0.01, most=0.5)
+    seed: int = bounded(least=0, most=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The rolls of all pieces end to end, and which frames of them belong to which split.
+
+    `starts` and `lengths` are in frames. A train window is at most `segment + 1` frames of one piece:
+    a segment, and the frame after it. A valid or test window is a whole piece.
+    """
+
+    frames: Roll  # (all frames, 88), memory-mapped
+    starts: dict[str, NDArray[np.int64]]
+    lengths: dict[str, NDArray[np.int64]]
+    frames_per_beat: int
+    length: int  # frames that a model sees before the one it predicts
+    segment: int
+    checksum: str  # sha256 of frames and splits
+
+    def rolls(self, split: str) -> Iterator[Roll]:
+        """The windows of a split, as views."""
+        for start, length in zip(self.starts[split], self.lengths[split], strict=True):
+            yield self.frames[start : start + length]
+
+
+def write(
+    collection: "Collection",
+    directory: Path,
+    roll: RollConfig,
+    window: WindowConfig,
+    split: SplitConfig,
+) -> dict[str, object]:
+    """Write `frames.npy` and `windows.npz` to `directory`; returns what metrics/data.json says.
+
+    Raises InputError when a split would be empty.
+    """
+    per_beat = roll.frames_per_beat
+    pieces = collection.pieces
+    sizes = np.zeros(len(pieces), np.int64)
+    rolls = []
+    for at in range(len(pieces)):
+        rolls.append(notes_to_roll(collection.notes_of(at), per_beat))
+        sizes[at] = len(rolls[-1])
+    ends = np.cumsum(sizes)
+    frames = np.lib.format.open_memmap(directory / "frames.npy", "w+", np.uint8, (int(ends[-1]), PITCHES))
+    for at, piece in enumerate(rolls):
+        frames[ends[at] - sizes[at] : ends[at]] = piece
+    frames.flush()
+    arrays: dict[str, NDArray[np.int64]] = {}
+    summary: dict[str, object] = {}
+    for name, members in divide(pieces, split).items():
+        spans = [(int(ends[at] - sizes[at]), int(sizes[at])) for at in members if sizes[at] > 1]
+        if name == "train":
+            spans = list(cut(spans, window))
+        if not spans:
+            raise InputError(f"the {name} split has no music; give more pieces or change split.{name}")
+        arrays[f"{name}_starts"], arrays[f"{name}_lengths"] = np.array(spans, np.int64).T
+        shapes = [rolls[at] for at in members]
+        summary[name] = describe(shapes, len(spans))
+    checksum = hashlib.sha256(frames)
+    for key in sorted(arrays):
+        checksum.update(arrays[key].tobytes())
+    np.savez(
+        directory / "windows.npz",
+        allow_pickle=False,
+        **arrays,
+        frames_per_beat=np.int64(per_beat),
+        length=np.int64(window.length),
+        segment=np.int64(window.segment),
+        checksum=np.array(checksum.hexdigest()),
+    )
+    return summary
+
+
+def cut(pieces: list[tuple[int, int]], window: WindowConfig) -> Iterator[tuple[int, int]]:
+    """Cut pieces (start, length) into windows of at most `segment + 1` frames, `hop` apart.
+
+    Every frame but a piece's first is predicted in at least one of them.
+    """
+    for start, length in pieces:
+        for offset in range(0, length - 1, window.hop):
+            yield start + offset, min(window.segment + 1, length - offset)
+            if offset + window.segment + 1 >= length:
+                break
+
+
+def divide(pieces: "pd.DataFrame", config: SplitConfig) -> dict[str, list[int]]:
+    """Row numbers of the pieces in each split; a group never stands in two of them.
+
+    The shares are shares of groups. Raises InputError when there are too few groups.
+    """
+    groups = pieces["group"].to_numpy()
+    rest = np.arange(len(pieces))
+    parts: dict[str, list[int]] = {}
+    try:
+        for name, share in (
+            ("test", config.test),
+            ("valid", config.valid / (1 - config.test)),
+        ):
+            splitter = GroupShuffleSplit(1, test_size=share, random_state=config.seed)
+            kept, taken = next(splitter.split(rest, groups=groups[rest]))
+            parts[name] = sorted(rest[taken].tolist())
+            rest = rest[kept]
+    except ValueError:
+        raise InputError(
+            f"split: {len(set(groups))} groups of pieces are too few for train, valid and test; "
+            "give at least 3 different pieces"
+        ) from None
+    return {"train": sorted(rest.tolist()), "valid": parts["valid"], "test": parts["test"]}
+
+
+def describe(rolls: list[Roll], windows: int) -> dict[str, float]:
+    """Counts and shares of a split: how much music, how dense, how often it changes."""
+    frames = sum(len(roll) for roll in rolls)
+    sounding = sum(int((roll > 0).sum()) for roll in rolls)
+    silent = sum(int((roll == 0).all(axis=1).sum()) for roll in rolls)
+    struck = sum(int((roll > HELD).sum()) for roll in rolls)
+    changed = sum(int(changes(roll).sum()) for roll in rolls)
+    predicted = frames - len(rolls)
+    return {
+        "pieces": len(rolls),
+        "windows": windows,
+        "frames": frames,
+        "notes_per_frame": round(sounding / frames, 4),
+        "onsets_per_frame": round(struck / frames, 4),
+        "silent_share": round(silent / frames, 4),
+        "changed_share": round(changed / max(predicted, 1), 4),
+    }
+
+
+def changes(roll: Roll) -> NDArray[np.bool_]:
+    """Whether each frame but the first differs from the one before it: (frames - 1,).
+
+    It differs when any note begins, is struck again or ends.
+    """
+    begins = (roll[1:] > HELD).any(axis=1)
+    ends = ((roll[1:] == 0) & (roll[:-1] != 0)).any(axis=1)
+    differs: NDArray[np.bool_] = begins | ends
+    return differs
+
+
+def read(directory: Path) -> Windows:
+    """The windows that `write` wrote; the frames stay on disk. Raises InputError if they are not there."""
+    try:
+        frames = np.load(directory / "frames.npy", mmap_mode="r")
+        with np.load(directory / "windows.npz") as stored:
+            values = dict(stored)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: not found; run the stage `window` first") from None
+    return Windows(
+        frames,
+        {name: values[f"{name}_starts"] for name in SPLITS},
+        {name: values[f"{name}_lengths"] for name in SPLITS},
+        int(values["frames_per_beat"]),
+        int(values["length"]),
+        int(values["segment"]),
+        str(values["checksum"]),
+    )

@@ -1,0 +1,39 @@
+"""The selected model -> models/model.ts, and the proof that PyTorch, TorchScript and the runtime agree."""
+
+import json
+from pathlib import Path
+
+from pianoai import determinism, params
+from pianoai.stage import run, write_json
+
+
+def main() -> None:
+    """Write models/model.ts and metrics/export.json."""
+    determinism.pin(params.read("determinism", determinism.DeterminismConfig))
+    from pianoai import checkpoint, export, windows
+    from pianoai.baseline import read_rates
+    from pianoai.metrics.likelihood import Calibration, Thresholds
+
+    config = params.read("export", export.ExportConfig)
+    selected = checkpoint.read(Path("models/selected.pt"))
+    scoring = json.loads(Path("metrics/selection.json").read_text("utf-8"))["scoring"]
+    description = export.describe(
+        selected,
+        Calibration(**{key: tuple(pair) for key, pair in scoring["calibration"].items()}),
+        Thresholds(**scoring["thresholds"]),
+        read_rates(Path("models/copy.pt")),
+        scoring["noise_samples"],
+    )
+    archive = export.to_archive(selected.model(), description)
+    rolls = export.choose_windows(windows.read(Path("data")), config)
+    agreement = export.parity(selected, archive, rolls, config)
+    Path("models/model.ts").write_bytes(archive)
+    write_json(Path("metrics/export.json"), {"family": selected.family, "bytes": len(archive)} | agreement)
+    print(
+        f"export: {selected.family}, {len(archive) / 1e6:.1f} MB; probabilities differ by at most "
+        f"{agreement['difference_runtime']:.1g}, notes in {agreement['frames_different']} of {config.frames} frames"
+    )
+
+
+if __name__ == "__main__":
+    run(main, "export")

@@ -1,0 +1,70 @@
+"""Which of the repository's modules a stage imports, found by reading the code."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def imported(stage: str, item: str | None = None) -> set[str]:
+    """Files of this repository that running `stages/STAGE.py` may import, itself included, as posix paths.
+
+    `item` is the model's name where a module is chosen at run time (`family(name)`). A package's `__init__.py`
+    counts when it holds more than a docstring and constants.
+    """
+    found: set[str] = set()
+    open_files = [f"stages/{stage}.py"]
+    while open_files:
+        name = open_files.pop()
+        if name in found:
+            continue
+        found.add(name)
+        tree = ast.parse((ROOT / name).read_text("utf-8"))
+        for module in modules(tree):
+            open_files += files(module)
+        # Two modules choose others by name while they run.
+        if name == "pianoai/checkpoint.py":
+            families = ("copy", "gan", "wgan", "transformer")
+            open_files += [f"pianoai/models/{each}.py" for each in families if item in (None, each)]
+        if name == "pianoai/sources/__init__.py" and stage == "download":
+            open_files += [f"pianoai/sources/{each}.py" for each in ("corpus", "folder", "kaggle")]
+    return found
+
+
+def modules(tree: ast.AST) -> set[str]:
+    """Dotted names that a module imports, wherever in it; `from a import b` gives a and a.b."""
+    names: set[str] = set()
+    nodes = [tree]
+    for node in nodes:
+        # What stands under `if TYPE_CHECKING` is never imported.
+        checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        nodes += [] if checking else list(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files(module: str) -> list[str]:
+    """The file of a module of this repository, and of its packages where they hold code."""
+    parts = module.split(".")
+    if parts[0] not in ("pianoai", "stages", "lambda_pkg"):
+        return []
+    found = []
+    for end in range(1, len(parts) + 1):
+        path = "/".join(parts[:end])
+        package, plain = f"{path}/__init__.py", f"{path}.py"
+        if (ROOT / plain).is_file():
+            found.append(plain)
+        elif (ROOT / package).is_file() and has_code(ROOT / package):
+            found.append(package)
+    if module == "pianoai.__version__":
+        found.append("pianoai/__init__.py")
+    return found
+
+
+def has_code(path: Path) -> bool:
+    """Whether a file holds more than a docstring and constants."""
+    body = ast.parse(path.read_text("utf-8")).body
+    return any(not isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign) for node in body)

@@ -1,0 +1,186 @@
+"""The command line, in this process with a model in NumPy and in its own with a real archive."""
+
+import json
+import subprocess
+import sys
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pianoai import __main__ as cli
+from pianoai.runtime import midi, sampling
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import make_notes, notes_to_roll, roll_to_notes
+from tests.tiny_model import save_archive, tiny_model
+
+ROOT = Path(__file__).parents[1]
+# Two quarter notes, the second still sounding when the last sixteenth of the prompt ends.
+PROMPT = make_notes([(0, 24, 60, 80), (24, 24, 64, 90)])
+
+
+@pytest.fixture(autouse=True)
+def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "load", lambda path: tiny_model())
+    Path("prompt.mid").write_bytes(midi.write(PROMPT, 90))
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on standard error of a command that ends with 1."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stop:
+        code = stop.code  # type: ignore[assignment]
+    printed = capsys.readouterr()
+    assert code == 1
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_generate_continues_the_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "prompt.mid", "-o", "new.mid", "--frames", "12", "--seed", "5"]) == 0
+    prompt = notes_to_roll(PROMPT, 4)
+    new = sampling.generate(tiny_model(), prompt, 12, 1.0, 5)
+    expected = roll_to_notes(np.vstack([prompt, new]), 4)
+    notes, tempo = midi.read(Path("new.mid"))
+    assert notes.tolist() == expected.tolist()
+    assert tempo == pytest.approx(90, abs=1e-4)
+    assert capsys.readouterr().out == f"new.mid: {len(expected)} notes, 12 new frames (3 beats), seed 5\n"
+
+
+def test_generate_without_the_prompt_begins_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--frames", "3", "--temperature", "0", "--no-include-prompt", "--tempo", "60"]
+    assert cli.main(["generate", "prompt.mid", "-o", "new.mid", *options]) == 0
+    notes, tempo = midi.read(Path("new.mid"))
+    assert notes.tolist() == [(0, 18, 64, 90)]  # the tiny model at temperature 0 holds what sounds
+    assert tempo == 60
+
+
+def test_generate_without_a_seed_prints_one_that_repeats_the_music(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["generate", "-o", "a.mid", "--frames", "9"]) == 0
+    first = capsys.readouterr().out
+    assert cli.main(["generate", "-o", "b.mid", "--frames", "9", "--seed", first.split()[-1]]) == 0
+    assert capsys.readouterr().out == first.replace("a.mid", "b.mid")
+    assert Path("a.mid").read_bytes() == Path("b.mid").read_bytes()
+    assert cli.main(["generate", "-o", "c.mid", "--frames", "9"]) == 0
+    assert Path("c.mid").read_bytes() != Path("a.mid").read_bytes()
+
+
+def test_score_tables_and_json_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("music/deep")
+    folder.mkdir(parents=True)
+    Path("music/b.MID").write_bytes(midi.write(make_notes([(0, 12, 60, 64)])))
+    (folder / "a.midi").write_bytes(midi.write(PROMPT))
+    Path("short.mid").write_bytes(midi.write(make_notes([(0, 6, 60, 64)])))
+    assert cli.main(["score", "music", "short.mid", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["files"]) == ["music/b.MID", "music/deep/a.midi"]
+    assert found["too_short"] == ["short.mid"]
+    # b: one frame, 88 cells with 3/4, one of them held. a: 7 frames, one change of two cells.
+    b = -(88 * log(0.75) + log(0.6))
+    a = -((7 * 88 - 2) * log(0.75) + 2 * log(0.25) + 6 * log(0.6))
+    assert found["files"]["music/b.MID"]["nll"] == pytest.approx(b, rel=1e-6)
+    assert found["files"]["music/deep/a.midi"]["nll"] == pytest.approx(a / 7, rel=1e-6)
+    assert found["total"]["nll"] == pytest.approx((a + b) / 8, rel=1e-6)
+    assert found["total"]["frames"] == 8
+
+    assert cli.main(["score", "music", "short.mid"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:3] == ["music/b.MID", "1", f"{b:.3f}"]
+    assert lines[2].split()[:3] == ["music/deep/a.midi", "7", f"{a / 7:.3f}"]
+    assert lines[3].split()[:3] == ["total", "8", f"{(a + b) / 8:.3f}"]
+    assert lines[4] == "short.mid: too short to score"
+
+
+def test_score_of_a_benchmark_file_has_no_restrikes(capsys: pytest.CaptureFixture[str]) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    pieces = np.empty((1, 1), object)
+    pieces[0, 0] = np.zeros((2, 88), np.uint8)
+    pieces[0, 0][:, 4] = 1
+    scipy_io.savemat("music.mat", {"testdata": pieces})
+    assert cli.main(["score", "music.mat", "--json"]) == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    assert total["nll"] == pytest.approx(-88 * log(0.75), rel=1e-6)
+    assert "apart" in fails(capsys, "score", "music.mat", "prompt.mid")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate",), "-o/--output"),
+        (("generate", "-o", "x.mid", "--frames", "many"), "--frames"),
+        (("generate", "-o", "x.mid", "--frames", "0"), "frames must be"),
+        (("generate", "-o", "x.mid", "--temperature", "nan"), "temperature must be"),
+        (("generate", "-o", "x.mid", "--seed", "-1"), "seed must be"),
+        (("generate", "-o", "x.mid", "--tempo", "0"), "tempo must be"),
+        (("generate", "gone.mid", "-o", "x.mid"), "gone.mid: No such file"),
+        (("generate", "-o", "gone/x.mid", "--frames", "1"), "gone/x.mid: No such file"),
+        (("score",), "PATH"),
+        (("score", "gone.mid"), "gone.mid: No such file"),
+        (("score", "empty"), "empty: no .mid or .midi"),
+        (("dance",), "dance"),
+        ((), "generate"),
+    ],
+)
+def test_mistakes_take_one_line_and_leave_nothing(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    Path("empty").mkdir()
+    assert message in fails(capsys, *arguments)
+    assert not Path("x.mid").exists()
+
+
+def test_a_model_that_is_none_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise InputError(f"{path} is not a PianoAI model: no extra/pianoai.json")
+
+    monkeypatch.setattr(cli, "load", refuse)
+    line = fails(capsys, "score", "prompt.mid", "--model", "other.ts")
+    assert line == "pianoai: other.ts is not a PianoAI model: no extra/pianoai.json\n"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which says at the end whether torch was imported."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from pianoai.__main__ import main\n"
+        "code = main(sys.argv[1:]); print(sorted({'torch', 'ruamel', 'scipy'} & set(sys.modules)))\n"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_real_archive_gives_the_same_music_without_torch(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    save_archive(tmp_path / "model.ts")
+    done = run("generate", "prompt.mid", "-o", "real.mid", "--frames", "20", "--seed", "5", "--model", "model.ts")
+    assert done.stderr == ""
+    assert done.stdout.endswith("seed 5\n[]\n")
+    assert cli.main(["generate", "prompt.mid", "-o", "tiny.mid", "--frames", "20", "--seed", "5"]) == 0
+    assert Path("real.mid").read_bytes() == Path("tiny.mid").read_bytes()
+    done = run("score", "prompt.mid", "--model", "model.ts")
+    assert done.stderr == ""
+    assert done.stdout.endswith("\n[]\n")
+    assert "total" in done.stdout
+
+
+def test_an_archive_of_another_program_is_refused(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.jit.save(torch.jit.trace(torch.nn.Identity(), torch.zeros(1)), "other.ts")
+    done = run("score", "prompt.mid", "--model", "other.ts")
+    assert done.returncode == 1
+    assert done.stderr == "pianoai: other.ts is not a PianoAI model: no extra/pianoai.json\n"
+    done = run("score", "prompt.mid", "--model", "gone.ts")
+    assert "gone.ts: no such file" in done.stderr
+
+
+def test_help_shows_examples() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pianoai", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "python -m pianoai generate prompt.mid -o" in done.stdout

@@ -1,0 +1,164 @@
+"""The whole pass and the step of every model agree, and see what they should and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pianoai.checkpoint import family
+from pianoai.models.adversarial import dilations
+from pianoai.models.copy import count_rates
+from pianoai.models.frame import FrameModel, draw, planes, real_planes, step_planes
+from pianoai.models.transformer import banded_attention, rotate, rotations
+from pianoai.runtime.roll import PITCHES, Roll, velocities
+from pianoai.windows import Windows
+
+WINDOW = 16
+CONFIGS = {
+    "copy": {},
+    "gan": {"width": 24, "latent": 5, "dropout": 0.1},
+    "wgan": {"width": 24, "latent": 5, "dropout": 0.1, "penalty": 10.0},
+    "transformer": {"embed_dim": 24, "heads": 2, "blocks": 3, "feedforward": 40, "dropout": 0.1},
+}
+CRITIC = {"critic_width": 8, "critic_learning_rate": 1e-3, "critic_steps": 1, "adversarial": 0.1}
+
+
+def build(name: str) -> FrameModel:
+    torch.manual_seed(3)
+    values = CONFIGS[name] | (CRITIC if "gan" in name else {})
+    module = family(name)
+    model: FrameModel = module.Model(module.Config(**values), WINDOW)
+    if name == "copy":
+        model.odds.data = torch.randn(4, PITCHES)
+    return model.eval()
+
+
+def features(roll: Roll) -> Tensor:
+    return planes(torch.from_numpy(roll), torch.from_numpy(velocities(roll)))[None]
+
+
+def real_roll(music: Windows, frames: int) -> Roll:
+    return np.array(next(music.rolls("valid")))[:frames]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_step_agrees_with_the_whole_pass_over_three_windows(name: str, music: Windows) -> None:
+    model, roll = build(name), real_roll(music, 3 * WINDOW + 5)
+    assert len(roll) > 3 * WINDOW
+    latent = torch.rand(1, len(roll), model.latent)
+    whole = torch.sigmoid(model(features(roll), latent))[0]
+    state = model.initial_state()
+    for at, frame in enumerate(torch.from_numpy(roll).float()):
+        noise = torch.cat([torch.rand(2 * PITCHES), latent[0, at]])
+        _, said, state = model.step(frame, state, noise, torch.tensor(1.0))
+        torch.testing.assert_close(said, whole[at], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["transformer", "gan"])
+@torch.no_grad()
+def test_a_frame_sees_no_later_frame(name: str, music: Windows) -> None:
+    model, roll = build(name), real_roll(music, 40)
+    changed = roll.copy()
+    changed[30:] = 0
+    latent = torch.rand(1, 40, model.latent)
+    one, other = model(features(roll), latent)[0], model(features(changed), latent)[0]
+    torch.testing.assert_close(one[:30], other[:30], atol=1e-5, rtol=0)
+    assert (one[30] - other[30]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_generator_sees_exactly_the_window(music: Windows) -> None:
+    model, roll = build("gan"), real_roll(music, 40)
+    latent = torch.rand(1, 40, model.latent)
+    whole = model(features(roll), latent)[0]
+    for forgotten, same in ((24, True), (25, False)):  # frame 39 sees frames 24 to 39
+        changed = roll.copy()
+        changed[:forgotten] = 0
+        now = features(changed)
+        now[:, forgotten:] = features(roll)[:, forgotten:]
+        assert torch.allclose(model(now, latent)[0, 39], whole[39], atol=1e-5) is same
+
+
+@pytest.mark.parametrize("time", [1, 5, 8, 9, 27])
+def test_banded_attention_equals_a_masked_square(time: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 3, time, 4).unbind(0)
+    distance = torch.arange(time)[:, None] - torch.arange(time)
+    mask = (distance >= 0) & (distance < 8)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(banded_attention(q, k, v, 8), expected)
+
+
+def test_rotary_positions_depend_on_distance_alone_and_repeat() -> None:
+    turns = rotations(WINDOW, 8)
+    assert turns.shape == (4 * WINDOW, 2, 4)
+    q, k = torch.randn(8), torch.randn(8)
+
+    def score(at: int, of: int) -> float:
+        return float(rotate(q, turns[at % 64]) @ rotate(k, turns[of % 64]))
+
+    assert score(20, 13) == pytest.approx(score(7, 0), abs=1e-5)
+    assert score(66, 59) == pytest.approx(score(7, 0), abs=1e-5)
+    assert score(7, 2) != pytest.approx(score(7, 0), abs=1e-3)
+
+
+@pytest.mark.parametrize(("window", "expected"), [(2, [1]), (16, [1, 2, 4, 8]), (12, [1, 2, 4, 4]), (64, [1, 2, 4, 8, 16, 32])])
+def test_dilations_span_the_window(window: int, expected: list[int]) -> None:
+    assert dilations(window) == expected
+    assert 1 + sum(expected) == window
+
+
+def test_step_planes_keep_the_intensity_of_held_notes(music: Windows) -> None:
+    roll = real_roll(music, 60)
+    roll[0] = np.where(roll[0] > 0, 1, 0)  # as if cut out of the middle of a piece
+    expected = features(roll)[0]
+    intensity = torch.zeros(PITCHES)
+    for at, frame in enumerate(torch.from_numpy(roll).float()):
+        found, intensity = step_planes(frame, intensity)
+        torch.testing.assert_close(found, expected[at])
+
+
+def test_draw() -> None:
+    logits = torch.full((3, PITCHES), -9.0)
+    logits[0, :4] = 9.0  # four pitches sound
+    logits[1, 0] = 9.0  # the first is struck again
+    logits[2, :] = torch.logit(torch.tensor(100 / 127))
+    before = torch.zeros(PITCHES)
+    before[:2], before[2] = 1.0, 90.0
+    drawn, said = draw(logits, before, torch.full((2 * PITCHES,), 0.5), torch.tensor(1.0))
+    assert drawn[:5].tolist() == [100, 1, 1, 100, 0]
+    assert drawn.sum() == 202
+    torch.testing.assert_close(said, torch.sigmoid(logits))
+
+
+def test_temperature_scales_logits() -> None:
+    logits = torch.zeros(3, PITCHES)
+    logits[0] = 1.0  # sigmoid(1) = 0.731, sigmoid(1 / 4) = 0.562
+    noise = torch.full((2 * PITCHES,), 0.6)
+    assert (draw(logits, torch.zeros(PITCHES), noise, torch.tensor(1.0))[0] > 0).all()
+    assert not (draw(logits, torch.zeros(PITCHES), noise, torch.tensor(4.0))[0] > 0).any()
+
+
+def test_real_planes_are_the_draw_with_the_gradient_of_the_probability() -> None:
+    logits = torch.zeros(3, PITCHES, requires_grad=True)
+    sounds, again, before = torch.zeros(3, PITCHES).unbind(0)
+    sounds[:3], again[1], before[1:3] = 1.0, 1.0, 1.0
+    found = real_planes(logits, before, sounds, again).view(3, PITCHES)
+    assert found[0, :4].tolist() == [1, 1, 1, 0]
+    assert found[1, :4].tolist() == [1, 1, 0, 0]  # new, struck again, held
+    assert found[2, :4].tolist() == [0.5, 0.5, 0.5, 0]
+    found[0, 0].backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0].item() == pytest.approx(0.25)  # p (1 - p)
+
+
+def test_flip_rates_are_counted_with_laplace() -> None:
+    roll = np.zeros((5, PITCHES), np.uint8)
+    roll[:, 0] = [70, 1, 70, 0, 0]
+    rates = count_rates([roll]).numpy()
+    # after silence 0 of 1, after sounding 2 of 3, of those 2 one was struck again
+    assert rates[:3, 0] == pytest.approx([1 / 3, 3 / 5, 2 / 4])
+    assert rates[:3, 1] == pytest.approx([1 / 6, 1 / 2, 1 / 2])
+    assert rates[3, 0] == pytest.approx((64 + 140) / 3 / 127)

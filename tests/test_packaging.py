@@ -1,0 +1,212 @@
+"""The zip for Lambda: contents, limits, equal bytes; and the unpacked zip running on its own."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pianoai.packaging import DeployConfig, build, read_pins, write_zip
+from pianoai.runtime.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+CONFIG = DeployConfig("3.13", "x86_64", 50.0, 250.0)
+HASH = "0" * 64
+
+
+def wheel(path: Path, files: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of the real runtime and small wheels that are already in the cache."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "pianoai", root / "pianoai", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "lambda_pkg").mkdir()
+    shutil.copy(ROOT / "lambda_pkg/handler.py", root / "lambda_pkg")
+    (root / "model.ts").write_bytes(b"weights" * 1000)
+    cache = root / ".cache/wheels/python3.13-x86_64"
+    cache.mkdir(parents=True)
+    first = wheel(
+        cache / f"numpy-{np.__version__}-cp313-cp313-manylinux_2_28_x86_64.whl",
+        {
+            "numpy/__init__.py": "import numpy.typing",
+            "numpy/__init__.pyi": "",
+            "numpy/tests/test_a.py": "",
+            "numpy/typing/__init__.py": "",
+            "numpy/_core/include/numpy/a.h": "",
+            "numpy/_core/lib/libnpymath.a": "",
+            "numpy/_core/_umath.cpython-313.so": "code",
+            "numpy/_core/_umath_tests.cpython-313.so": "",
+            "numpy/f2py/__init__.py": "",
+            "numpy/testing/__init__.py": "",
+            "numpy/random/LICENSE.md": "free",
+            "numpy.libs/libopenblas.so": "fast",
+            "numpy-1.dist-info/METADATA": "",
+            "numpy-1.dist-info/RECORD": "",
+            "numpy-1.dist-info/licenses/numpy/_core/include/numpy/COPYING": "free",
+        },
+    )
+    second = wheel(
+        cache / "mido-1.3.3-py3-none-any.whl",
+        {
+            "mido/__init__.py": "",
+            "mido/scripts/mido_play.py": "",
+            "mido-1.3.3.dist-info/LICENSE": "free",
+            "mido-1.3.3.dist-info/entry_points.txt": "",
+        },
+    )
+    sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (first, second)]
+    (root / "lambda_pkg/requirements.txt").write_text(
+        f"# pins\nnumpy=={np.__version__} \\\n    --hash=sha256:{HASH} \\\n    --hash=sha256:{sums[0]}\n"
+        f"mido==1.3.3 --hash=sha256:{sums[1]}\n"
+    )
+    return root
+
+
+def no_network(*arguments: Any, **options: Any) -> None:
+    raise AssertionError("nothing is to be downloaded")
+
+
+def test_the_contents_of_the_zip(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", no_network)
+    out = project / "function.zip"
+    sizes = build(project / "model.ts", out, CONFIG, project)
+    runtime = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pianoai/runtime").rglob("*.py")}
+    with zipfile.ZipFile(out) as archive:
+        names = archive.namelist()
+        entries = archive.infolist()
+        assert archive.testzip() is None
+        assert archive.read("model.ts") == b"weights" * 1000
+        assert archive.read("handler.py") == (ROOT / "lambda_pkg/handler.py").read_bytes()
+    assert set(names) == runtime | {
+        "handler.py",
+        "model.ts",
+        "pianoai/__init__.py",
+        "numpy/__init__.py",
+        "numpy/typing/__init__.py",
+        "numpy/testing/__init__.py",
+        "numpy/_core/_umath.cpython-313.so",
+        "numpy/random/LICENSE.md",
+        "numpy.libs/libopenblas.so",
+        "numpy-1.dist-info/METADATA",
+        "numpy-1.dist-info/licenses/numpy/_core/include/numpy/COPYING",
+        "mido/__init__.py",
+        "mido-1.3.3.dist-info/LICENSE",
+    }
+    assert names == sorted(names)
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
+    content = sum(entry.file_size for entry in entries)
+    assert sizes == {
+        "zip_bytes": out.stat().st_size,
+        "content_bytes": content,
+        "files": len(names),
+        "zip_sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+        "python": "3.13",
+        "architecture": "x86_64",
+        "numpy": np.__version__,
+        "largest": sizes["largest"],
+    }
+    assert sizes["largest"]["model.ts"] == 7000
+    assert sizes["largest"]["numpy"] == len("import numpy.typing") + len("code") + len("free")
+    assert sum(sizes["largest"].values()) == content
+
+
+def test_equal_input_gives_equal_bytes(project: Path, tmp_path: Path) -> None:
+    first = build(project / "model.ts", project / "one.zip", CONFIG, project)
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(project, copy)
+    for path in copy.rglob("*.py"):
+        path.chmod(0o700)
+        os.utime(path, (1, 1))
+    second = build(copy / "model.ts", copy / "two.zip", CONFIG, copy)
+    assert first == second
+    assert (project / "one.zip").read_bytes() == (copy / "two.zip").read_bytes()
+    (copy / "model.ts").write_bytes(b"other")
+    assert build(copy / "model.ts", copy / "two.zip", CONFIG, copy)["zip_sha256"] != first["zip_sha256"]
+
+
+def test_limits_are_kept(project: Path) -> None:
+    out = project / "function.zip"
+    sizes = build(project / "model.ts", out, CONFIG, project)
+    before = out.read_bytes()
+    exact = replace(CONFIG, zip_limit_mb=sizes["zip_bytes"] / 2**20, content_limit_mb=sizes["content_bytes"] / 2**20)
+    assert build(project / "model.ts", out, exact, project) == sizes
+    tight = replace(exact, zip_limit_mb=(sizes["zip_bytes"] - 1) / 2**20)
+    with pytest.raises(InputError, match=r"deploy\.zip_limit_mb"):
+        build(project / "model.ts", out, tight, project)
+    tight = replace(exact, content_limit_mb=(sizes["content_bytes"] - 1) / 2**20)
+    with pytest.raises(InputError, match=r"deploy\.content_limit_mb"):
+        build(project / "model.ts", out, tight, project)
+    assert out.read_bytes() == before
+    assert list(project.glob("*.part")) == []
+
+
+def test_the_pinned_numpy_must_be_the_one_that_was_tested(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "__version__", "2.0.1")
+    with pytest.raises(InputError, match=r"but 2\.0\.1 is installed"):
+        build(project / "model.ts", project / "function.zip", CONFIG, project)
+
+
+def test_a_missing_model_is_named(project: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.ts: no such file"):
+        build(project / "gone.ts", project / "function.zip", CONFIG, project)
+
+
+def test_a_wheel_with_a_wrong_checksum_is_not_used(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def fail(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: slow\nERROR: no network\n")
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    cached = project / ".cache/wheels/python3.13-x86_64/mido-1.3.3-py3-none-any.whl"
+    cached.write_bytes(cached.read_bytes() + b"x")
+    with pytest.raises(InputError, match="could not be downloaded: ERROR: no network"):
+        build(project / "model.ts", project / "function.zip", CONFIG, project)
+    assert not cached.exists()
+    # For another machine nothing is in the cache.
+    with pytest.raises(InputError, match="could not be downloaded"):
+        build(project / "model.ts", project / "x.zip", replace(CONFIG, architecture="arm64"), project)
+    assert "--require-hashes" in commands[1]
+    assert "--python-version=3.13" in commands[1]
+    assert "--platform=manylinux_2_28_aarch64" in commands[1]
+    assert "--platform=manylinux_2_28_x86_64" in commands[0]
+
+
+@pytest.mark.parametrize("line", ["numpy", "numpy>=2", "numpy==2.4.6", "numpy==2.4.6 --hash=sha256:12"])
+def test_a_requirement_without_version_and_hash_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(InputError, match=r"requirements\.txt: not NAME==VERSION"):
+        read_pins(path)
+
+
+def test_the_projects_own_pins() -> None:
+    pins = read_pins(ROOT / "lambda_pkg/requirements.txt")
+    assert {name: version for name, (version, _) in pins.items()} == {
+        "mido": "1.3.3",
+        "numpy": "2.4.6",
+        "packaging": "26.3",
+    }
+    assert len(pins["numpy"][1]) == 6  # three versions of Python, two machines
+    assert "//" not in (ROOT / "lambda_pkg/requirements.txt").read_text()
+
+
+def test_a_zip_of_a_few_files(tmp_path: Path) -> None:
+    write_zip({"b": b"2" * 999, "a/c": b""}, tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist() == ["a/c", "b"]
+        assert archive.getinfo("b").compress_size < 99

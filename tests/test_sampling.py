@@ -1,0 +1,203 @@
+"""Sampling and scores, on a model whose probabilities are known."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.model import State, read_metadata
+from pianoai.runtime.roll import Floats, Roll, roll_to_notes
+from pianoai.runtime.sampling import alone, generate, new_seed
+from tests.tiny_model import metadata, tiny_model, tiny_step
+
+
+def roll(*columns: tuple[int, list[int]]) -> Roll:
+    cells = np.zeros((len(columns[0][1]), 88), np.uint8)
+    for column, values in columns:
+        cells[:, column] = values
+    return cells
+
+
+class Recorder:
+    """The tiny step, keeping what it was given."""
+
+    def __init__(self) -> None:
+        self.frames: list[Floats] = []
+        self.noise: list[Floats] = []
+        self.heat: list[Floats] = []
+        self.sums: list[Floats] = []
+
+    def __call__(self, frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
+        self.frames.append(frame.copy())
+        self.noise.append(noise.copy())
+        self.heat.append(temperature)
+        self.sums.append(state[0].copy())
+        return tiny_step(frame, state, noise, temperature)
+
+
+def test_same_seed_same_music_and_another_seed_other_music() -> None:
+    model = tiny_model()
+    first = generate(model, None, 40, 1.0, 7)
+    assert first.shape == (40, 88)
+    assert first.dtype == np.uint8
+    assert (generate(model, None, 40, 1.0, 7) == first).all()
+    assert (generate(model, None, 40, 1.0, 8) != first).any()
+    assert (generate(model, None, 25, 1.0, 7) == first[:25]).all()
+
+
+def test_frames_follow_the_probabilities() -> None:
+    # Of a chain that stays with 3/4 and begins with 1/4, half the cells sound in the long run.
+    music = generate(tiny_model(), None, 2000, 1.0, 3)
+    before, now = music[:-1] > 0, music[1:] > 0
+    struck = music[1:] > 1
+    assert (now[before].mean(), now[~before].mean()) == pytest.approx((0.75, 0.25), abs=0.01)
+    assert struck[before & now].mean() == pytest.approx(0.4, abs=0.01)
+    assert struck[~before & now].all()
+
+
+def test_temperature_scales_the_logits() -> None:
+    # Of odds of 3, temperature 2 leaves sqrt(3), temperature 1/2 makes 9.
+    for temperature, odds in ((2.0, 3**0.5), (0.5, 9.0)):
+        sounds = generate(tiny_model(), None, 2000, temperature, 3) > 0
+        stays = sounds[1:][sounds[:-1]].mean()
+        assert stays == pytest.approx(odds / (1 + odds), abs=0.01)
+
+
+def test_temperature_zero_needs_no_seed_and_takes_the_likelier() -> None:
+    prompt = roll((5, [0, 90]), (7, [80, 0]))
+    step = Recorder()
+    music = generate(tiny_model(step), prompt, 4, 0.0, 1)
+    assert (music == roll((5, [1, 1, 1, 1]))).all()  # stays with 3/4, is struck again with 0.4 only
+    assert (generate(tiny_model(), prompt, 4, 0, 2) == music).all()
+    assert all((noise == 0.5).all() for noise in step.noise)
+    assert [float(heat) for heat in step.heat] == [1.0] * 5
+    assert (generate(tiny_model(), prompt, 4, 1e-9, 5) == music).all()
+
+
+def test_the_whole_prompt_is_fed_in_order_before_the_first_frame() -> None:
+    step = Recorder()
+    prompt = roll((0, [60, 1, 0, 0]), (87, [0, 0, 2, 127]))
+    music = generate(tiny_model(step), prompt, 3, 1.0, 5)
+    assert (np.array(step.frames) == np.vstack([prompt, music[:2]])).all()
+    assert step.frames[0].dtype == np.float32
+    assert [noise.dtype for noise in step.noise] == [np.float32] * 6
+    assert step.heat[0].shape == ()
+    # The state is the sum of all frames before.
+    assert [float(total[87]) for total in step.sums[:4]] == [0, 0, 0, 2]
+    # One draw of all numbers a generated frame, from NumPy's PCG64 of that seed.
+    expected = np.random.Generator(np.random.PCG64(5)).random((3, 176), np.float32)
+    assert (np.array(step.noise[3:]) == expected).all()
+
+
+def test_an_empty_prompt_is_one_silent_frame() -> None:
+    silence = np.zeros((1, 88), np.uint8)
+    alike = [generate(tiny_model(), prompt, 9, 1.0, 4) for prompt in (None, silence[:0], silence)]
+    assert (alike[0] == alike[1]).all()
+    assert (alike[0] == alike[2]).all()
+
+
+def test_of_a_long_prompt_only_eight_windows_are_heard() -> None:
+    step = Recorder()
+    prompt = np.zeros((30, 88), np.uint8)
+    prompt[:, 2] = np.arange(60, 90)
+    generate(tiny_model(step), prompt, 1, 1.0, 0)
+    assert [frame[2] for frame in step.frames] == list(range(66, 90))  # 8 windows of 3 frames
+
+
+def test_nothing_is_held_after_silence() -> None:
+    def sloppy(frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
+        cells = np.full(88, 1.2, np.float32)
+        cells[:2] = 300, -4
+        return cells, np.zeros((3, 88), np.float32), state
+
+    music = generate(tiny_model(sloppy), roll((9, [50])), 3, 1.0, 0)
+    assert music[:, 0].tolist() == [127] * 3
+    assert music[:, 1].tolist() == [0] * 3
+    assert music[:, 9].tolist() == [1, 1, 1]
+    assert music[:, 10].tolist() == [64, 1, 1]
+
+
+def test_a_frame_that_is_no_number_is_an_error() -> None:
+    def broken(frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
+        return np.full(88, np.nan, np.float32), np.zeros((3, 88), np.float32), state
+
+    with pytest.raises(InputError, match="finite"):
+        generate(tiny_model(broken), None, 1)
+
+
+def test_progress_is_told_every_frame() -> None:
+    told: list[int] = []
+    generate(tiny_model(), None, 3, progress=told.append)
+    assert told == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("frames", value) for value in (0, -1, 100_001, 1.0, "4", True, None)),
+        *(("temperature", value) for value in (-0.1, 5.01, float("nan"), float("inf"), "1", True, None)),
+        *(("seed", value) for value in (-1, 2**63, 0.5, "1", False)),
+    ],
+)
+def test_arguments_out_of_range_are_named(name: str, value: Any) -> None:
+    arguments: dict[str, Any] = {"frames": 1, "temperature": 1.0, "seed": 0} | {name: value}
+    with pytest.raises(InputError, match=rf"^{name} must be"):
+        generate(tiny_model(), None, **arguments)
+
+
+def test_the_ends_of_the_ranges_are_allowed() -> None:
+    assert len(generate(tiny_model(), None, 1, 5, 2**63 - 1)) == 1
+    assert 0 <= new_seed() < 2**32
+
+
+def test_a_continuation_alone_begins_the_notes_that_the_prompt_left_sounding() -> None:
+    prompt = roll((3, [90, 1]), (4, [1, 1]), (5, [70, 0]))
+    music = roll((3, [1, 1]), (4, [1, 0]), (5, [80, 0]))
+    cut = alone(prompt, music)
+    assert cut[:, 3:6].tolist() == [[90, 64, 80], [1, 0, 0]]
+    assert music[0, 3] == 1  # the argument is left as it was
+    assert (alone(None, music) == music).all()
+    assert roll_to_notes(cut, 4)["velocity"].tolist() == [90, 64, 80]
+
+
+def test_metadata_of_a_good_model() -> None:
+    found = read_metadata(json.dumps(metadata(window=64, samples=16)).encode(), "m.ts")
+    assert (found.window, found.samples, found.noise) == (64, 16, 176)
+    assert found.state == (((88,), "float32"),)
+    assert found.calibration["struck"] == (1.0, 0.0)
+    assert found.flip_rates["stay"][87] == np.float32(0.8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"format": 2}, "format 1"),
+        ({"window": 0}, "window"),
+        ({"window": "3"}, "window"),
+        ({"noise": -1}, "noise"),
+        ({"frames_per_beat": 5}, "frames_per_beat"),
+        ({"samples": True}, "samples"),
+        ({"family": None}, "family"),
+        ({"state": {}}, "state"),
+        ({"state": [{"shape": [88]}]}, "state"),
+        ({"state": [{"shape": [-1], "dtype": "float32"}]}, "state"),
+        ({"state": [{"shape": [1], "dtype": "object"}]}, "state"),
+        ({"calibration": {"sounding": [1, 0]}}, r"calibration\.struck"),
+        ({"calibration": {"sounding": [1], "struck": [1, 0]}}, r"calibration\.sounding"),
+        ({"thresholds": {"sounding": 0.5}}, r"thresholds\.onset"),
+        ({"thresholds": {"sounding": 1.5, "onset": 0.5}}, r"thresholds\.sounding"),
+        ({"flip_rates": {"on": [0.1] * 88, "stay": [0.8] * 87, "struck": [0.1] * 88}}, r"flip_rates\.stay"),
+        ({"flip_rates": {"on": [1.1] * 88, "stay": [0.8] * 88, "struck": [0.1] * 88}}, r"flip_rates\.on"),
+    ],
+)
+def test_bad_metadata_is_refused_by_key(changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(InputError, match=rf"^m\.ts: .*{key}"):
+        read_metadata(json.dumps(metadata(**changes)).encode(), "m.ts")
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b"[1]", b"{"])
+def test_metadata_that_is_no_json_object_is_refused(text: bytes) -> None:
+    with pytest.raises(InputError, match=r"^m\.ts: extra/pianoai\.json"):
+        read_metadata(text, "m.ts")

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pianoai import windows
+from pianoai.collection import Collection
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import notes_to_roll
+from pianoai.windows import RollConfig, SplitConfig, WindowConfig, Windows, changes, cut, divide
+
+
+def test_cut_predicts_every_frame_but_the_first_exactly_once_without_overlap() -> None:
+    config = WindowConfig(length=2, segment=4, hop=4)
+    found = list(cut([(100, 10), (200, 5), (300, 6)], config))
+    # 10 frames: 9 to predict, in 4 + 4 + 1; 5 frames: one window; 6 frames: 4 + 1.
+    assert found == [(100, 5), (104, 5), (108, 2), (200, 5), (300, 5), (304, 2)]
+    predicted = [at for start, length in found for at in range(start + 1, start + length)]
+    assert sorted(predicted) == [*range(101, 110), *range(201, 205), *range(301, 306)]
+
+
+def test_cut_overlaps_when_the_hop_is_shorter() -> None:
+    assert list(cut([(0, 8)], WindowConfig(length=2, segment=4, hop=2))) == [(0, 5), (2, 5), (4, 4)]
+
+
+def test_frames_are_the_rolls_of_the_pieces(music: Windows, collection: Collection) -> None:
+    rolls = [notes_to_roll(collection.notes_of(at), 4) for at in range(len(collection))]
+    np.testing.assert_array_equal(np.concatenate(rolls), music.frames)
+    assert isinstance(music.frames, np.memmap)
+    # Whole pieces in valid and test; each stands in one split only.
+    sizes = [len(roll) for roll in rolls]
+    begins = (np.cumsum(sizes) - sizes).tolist()
+    for split in ("valid", "test"):
+        assert [begins.index(start) for start in music.starts[split]]
+    belongs = np.zeros(len(music.frames), int)
+    for split in ("valid", "test"):
+        for start, length in zip(music.starts[split], music.lengths[split], strict=True):
+            belongs[start : start + length] += 1
+    for start, length in zip(music.starts["train"], music.lengths["train"], strict=True):
+        assert not belongs[start : start + length].any()
+    predicted = sum(int(lengths.sum()) - len(lengths) for lengths in music.lengths.values())
+    assert predicted == len(music.frames) - len(collection)
+
+
+def test_groups_stay_together() -> None:
+    groups = [f"g{at // 3}" for at in range(60)]
+    parts = divide(pd.DataFrame({"group": groups}), SplitConfig(0.2, 0.1, 3))
+    assert sorted(at for rows in parts.values() for at in rows) == list(range(60))
+    sides = [{groups[at] for at in rows} for rows in parts.values()]
+    assert not sides[0] & sides[1]
+    assert not sides[0] & sides[2]
+    assert not sides[1] & sides[2]
+    assert [len(side) for side in sides] == [14, 4, 2]
+
+
+def test_two_groups_are_too_few() -> None:
+    with pytest.raises(InputError, match="2 groups of pieces are too few"):
+        divide(pd.DataFrame({"group": ["a", "b"]}), SplitConfig(0.1, 0.1, 0))
+
+
+def test_changes() -> None:
+    # struck, held, restruck, held, silent, silent
+    roll = np.zeros((6, 88), np.uint8)
+    roll[:4, 10] = [60, 1, 60, 1]
+    assert changes(roll).tolist() == [False, True, False, True, False]
+
+
+def test_missing_windows_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"frames.npy: not found; run the stage `window` first"):
+        windows.read(tmp_path)
+
+
+def test_writing_twice_gives_the_same_bytes(collection: Collection, tmp_path: Path) -> None:
+    written = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        summary = windows.write(
+            collection, tmp_path / name, RollConfig(2), WindowConfig(8, 32, 32), SplitConfig(0.2, 0.2, 5)
+        )
+        written.append([(tmp_path / name / file).read_bytes() for file in ("frames.npy", "windows.npz")])
+    assert written[0] == written[1]
+    assert set(summary) == {"train", "valid", "test"}

@@ -1,0 +1,133 @@
+"""The zip with the real wheels, unpacked and run by a Python that Lambda has.
+
+The wheels come from the cache; where it lacks them and no package index answers, the tests are skipped.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pianoai import packaging
+from pianoai.packaging import DeployConfig, build, trim, wheels
+from pianoai.runtime.errors import InputError
+from tests.tiny_model import save_archive
+
+ROOT = Path(__file__).parents[1]
+
+
+def pythons() -> dict[str, str]:
+    """The interpreters of this machine that Lambda has too, by version."""
+    found = {}
+    for version in ("3.13", "3.12", "3.14"):
+        known = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}*/bin/python{version}"))
+        on_path = shutil.which(f"python{version}")
+        for python in [*map(str, known), *([on_path] if on_path else [])]:
+            done = subprocess.run([python, "-c", "pass"], capture_output=True, check=False)
+            if not done.returncode:
+                found[version] = python
+                break
+    return found
+
+
+RUN = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import handler, numpy, mido
+print(json.dumps({
+    "answer": handler.lambda_handler({"prompt": [[60], [60, 64]], "frames": 9, "seed": 3}, None),
+    "numpy": [numpy.__version__, numpy.__file__], "mido": mido.__file__, "python": list(sys.version_info[:2]),
+    "modules": sorted(sys.modules),
+}))
+"""
+
+
+def unpacked(folder: Path, python: str, model: Path) -> Path:
+    """The zip for a Python of this machine, built in the project's own cache and unpacked."""
+    machine = "arm64" if os.uname().machine in ("aarch64", "arm64") else "x86_64"
+    config = DeployConfig(python, machine, 50.0, 250.0)
+    try:
+        wheels(ROOT / "lambda_pkg/requirements.txt", config, ROOT / packaging.CACHE)
+    except InputError as error:
+        pytest.skip(str(error))
+    build(model, folder / "function.zip", config, ROOT)
+    with zipfile.ZipFile(folder / "function.zip") as archive:
+        archive.extractall(folder / "task")
+    return folder / "task"
+
+
+@pytest.mark.slow
+def test_the_unpacked_zip_answers_on_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    model = tmp_path / "model.ts"
+    save_archive(model)
+    available = pythons()
+    # Without one of Lambda's interpreters, this one runs the same files with its own NumPy.
+    version, python = next(iter(available.items()), ("3.13", sys.executable))
+    task = unpacked(tmp_path, version, model)
+    if not available:
+        with capsys.disabled():
+            print("\nno Python 3.12-3.14 here: the zip runs on this Python and its own NumPy")
+        for name in ("numpy", "numpy.libs"):
+            shutil.rmtree(task / name)
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    # -S leaves out installed packages, so only the unpacked folder can help.
+    flags = ["-I", "-S"] if available else ["-I"]
+    command = [python, *flags, "-B", str(script), str(task)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    if available:
+        assert found["python"] == [int(part) for part in version.split(".")]
+        assert Path(found["numpy"][1]).is_relative_to(task)
+    assert found["numpy"][0] == np.__version__
+    assert Path(found["mido"]).is_relative_to(task)
+    assert not {"torch", "ruamel", "scipy", "pianoai.params"} & set(found["modules"])
+    answer = found["answer"]
+    assert answer["seed"] == 3
+    assert len(answer["notes"]) > 20
+    here = subprocess.run(
+        [sys.executable, "-c", RUN, str(ROOT / "lambda_pkg")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PIANOAI_MODEL": str(model), "PYTHONPATH": str(ROOT)},
+    )
+    assert json.loads(here.stdout)["answer"] == answer
+
+
+@pytest.mark.slow
+def test_the_trimmed_numpy_still_has_every_public_part(tmp_path: Path) -> None:
+    available = pythons()
+    if not available:
+        pytest.skip("no Python 3.12-3.14 here")
+    version, python = next(iter(available.items()))
+    model = tmp_path / "model.ts"
+    model.write_bytes(b"")
+    task = unpacked(tmp_path, version, model)
+    code = (
+        f"import sys; sys.path.insert(0, {str(task)!r})\n"
+        "import numpy, numpy.linalg, numpy.fft, numpy.random, numpy.ma, numpy.polynomial, numpy.typing\n"
+        "import numpy.testing, numpy.strings, numpy.lib.format\n"
+        "a = numpy.random.default_rng(0).random((50, 50))\n"
+        "numpy.testing.assert_allclose(numpy.linalg.inv(a) @ a, numpy.eye(50), atol=1e-9)\n"
+        "print(numpy.__file__)"
+    )
+    done = subprocess.run([python, "-I", "-S", "-B", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert Path(done.stdout.strip()).is_relative_to(task)
+    names = {path.relative_to(task).as_posix() for path in task.rglob("*") if path.is_file()}
+    assert not [name for name in names if re.search(r"/tests/|\.pyi$|\.h$|\.a$|/f2py/", name)]
+    licences = [name for name in names if re.search("licen[cs]e|copying", name.lower())]
+    original = next((ROOT / packaging.CACHE).glob(f"python{version}-*/numpy-*.whl"))
+    with zipfile.ZipFile(original) as archive:
+        assert {name for name in archive.namelist() if re.search("dist-info/licenses/.*[^/]$", name)} <= set(licences)
+    assert trim(original).keys() <= names
