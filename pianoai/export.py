@@ -55,7 +55,7 @@ def trace(model: FrameModel) -> torch.jit.ScriptModule:
     example = (torch.zeros(PITCHES), model.initial_state(), torch.full((model.noise,), 0.5), torch.tensor(1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript announces its deprecation at every call
-        traced = torch.jit.trace(Step(model).eval(), example)
+        traced = torch.jit.trace(Step(model).eval(), example)  # type: ignore[no-untyped-call]
         frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
     return frozen
 
@@ -100,11 +100,11 @@ def to_archive(model: FrameModel, metadata: dict[str, Any]) -> bytes:
     saved = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(trace(model), saved, {METADATA: json.dumps(metadata, sort_keys=True)})  # type: ignore[no-untyped-call]
+        torch.jit.save(trace(model), saved, {METADATA: json.dumps(metadata, sort_keys=True)})
     rewritten = io.BytesIO()
     with zipfile.ZipFile(saved) as source, zipfile.ZipFile(rewritten, "w") as target:
         for name in sorted(source.namelist()):
-            folder, _, inner = name.partition("/")
+            inner = name.partition("/")[2]
             if not inner.endswith(OMITTED):
                 target.writestr(zipfile.ZipInfo(f"{PREFIX}/{inner}", EPOCH), source.read(name))
     return rewritten.getvalue()

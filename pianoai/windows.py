@@ -85,7 +85,7 @@ def write(
     roll: RollConfig,
     window: WindowConfig,
     split: SplitConfig,
-) -> dict[str, object]:
+) -> dict[str, dict[str, float]]:
     """Write `frames.npy` and `windows.npz` to `directory`; returns what metrics/data.json says.
 
     Raises InputError when a split would be empty.
@@ -103,7 +103,7 @@ def write(
         frames[ends[at] - sizes[at] : ends[at]] = piece
     frames.flush()
     arrays: dict[str, NDArray[np.int64]] = {}
-    summary: dict[str, object] = {}
+    summary: dict[str, dict[str, float]] = {}
     for name, members in divide(pieces, split).items():
         spans = [(int(ends[at] - sizes[at]), int(sizes[at])) for at in members if sizes[at] > 1]
         if name == "train":
@@ -113,7 +113,7 @@ def write(
         arrays[f"{name}_starts"], arrays[f"{name}_lengths"] = np.array(spans, np.int64).T
         shapes = [rolls[at] for at in members]
         summary[name] = describe(shapes, len(spans))
-    checksum = hashlib.sha256(frames)
+    checksum = hashlib.sha256(frames.data)
     for key in sorted(arrays):
         checksum.update(arrays[key].tobytes())
     np.savez(

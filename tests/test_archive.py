@@ -213,6 +213,15 @@ def test_damaged_pickles(saved: bytes, content: bytes) -> None:
         Archive(with_pickle(saved, content))
 
 
+def test_pickles_cannot_change_what_they_name(saved: bytes) -> None:
+    before = np.dtype(np.float32).byteorder
+    state = pickle.dumps((3, ">", None, None, None, -1, -1, 0), 2)[2:-1]
+    for name in (b"torch\nFloatStorage", b"collections\nOrderedDict"):
+        with pytest.raises(InputError, match=r"data\.pkl is damaged"):
+            Archive(with_pickle(saved, b"\x80\x02c" + name + b"\n" + state + b"b."))
+    assert np.dtype(np.float32).byteorder == before
+
+
 def test_wrong_storage_size(saved: bytes) -> None:
     for content in (b"", bytes(11), bytes(4000)):
         with pytest.raises(InputError, match=r"data/0 has \d+ bytes; 3 values of float32 were announced"):

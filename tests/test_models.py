@@ -104,7 +104,9 @@ def test_rotary_positions_depend_on_distance_alone_and_repeat() -> None:
     assert score(7, 2) != pytest.approx(score(7, 0), abs=1e-3)
 
 
-@pytest.mark.parametrize(("window", "expected"), [(2, [1]), (16, [1, 2, 4, 8]), (12, [1, 2, 4, 4]), (64, [1, 2, 4, 8, 16, 32])])
+@pytest.mark.parametrize(
+    ("window", "expected"), [(2, [1]), (16, [1, 2, 4, 8]), (12, [1, 2, 4, 4]), (64, [1, 2, 4, 8, 16, 32])]
+)
 def test_dilations_span_the_window(window: int, expected: list[int]) -> None:
     assert dilations(window) == expected
     assert 1 + sum(expected) == window
@@ -149,7 +151,7 @@ def test_real_planes_are_the_draw_with_the_gradient_of_the_probability() -> None
     assert found[0, :4].tolist() == [1, 1, 1, 0]
     assert found[1, :4].tolist() == [1, 1, 0, 0]  # new, struck again, held
     assert found[2, :4].tolist() == [0.5, 0.5, 0.5, 0]
-    found[0, 0].backward()
+    found[0, 0].backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert logits.grad[0, 0].item() == pytest.approx(0.25)  # p (1 - p)
 

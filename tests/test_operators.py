@@ -149,6 +149,13 @@ each(
     (F, 0, 0, 99),
 )
 each("narrow", (F, 1, 1, 2), (F, 0, -2, 1), (CUBE, -1, 0, 4))
+each("numpy_T", (F,), (CUBE,), (ROW,))
+each("mT", (F,), (CUBE,))
+each("tile", (F, [2, 1]), (ROW, [2, 3]))
+each("outer", (ROW, ROW), (I[0], ROW))
+each("relu6", (F * 5,), (F0,))
+each("__lshift__ __rshift__", (I, 2), (np.abs(I), np.abs(J)))
+each("where", (B,))
 each("unbind", (F,), (F, 1), (CUBE, -1))
 each("chunk", (F, 2, 1), (F, 2), (CUBE, 3, -1), (ROW, 3), (NOTHING, 2))
 each("split", (F, 2), (F, 3, 1), (F, 5), (CUBE, 1, -1), (NOTHING, 2))
@@ -419,10 +426,11 @@ each("item", (F0,), (I0,), (B0,), (np.array([[2.5]], np.float32),))
 
 # These are not operators of torch.ops.aten, or cannot be compared there; tests below do.
 OTHERS = {
-    "torch.empty", "torch.empty_like", "torch.new_empty", "torch.tensor", "torch.as_tensor", "torch.IntImplicit",
-    "torch.FloatImplicit", "torch.ScalarImplicit", "int", "float", "bool", "torch.device", "torch.len", "torch.list",
-    "torch.append", "torch._set_item", "torch.extend", "torch.pop", "torch.floordiv", "torch.__not__", "torch.__is__",
-    "torch.__isnot__", "torch.__contains__", "torch.format", "torch.warn",
+    "torch.empty", "torch.empty_like", "torch.new_empty", "torch.tensor", "torch.as_tensor",
+    "torch.IntImplicit", "torch.FloatImplicit", "torch.ScalarImplicit", "int", "float", "bool",
+    "torch.device", "torch.len", "torch.list", "torch.append", "torch.__range_length", "torch.__derive_index",
+    "torch.is_grad_enabled", "torch._set_item", "torch.extend", "torch.pop", "torch.floordiv",
+    "torch.__not__", "torch.__is__", "torch.__isnot__", "torch.__contains__", "torch.format", "torch.warn",
 }  # fmt: skip
 
 
@@ -568,6 +576,9 @@ def test_plain_values() -> None:
     assert call["torch.IntImplicit"](I0) == 3
     assert call["torch.FloatImplicit"](F0) == 1.5
     assert call["torch.ScalarImplicit"](F0) == 1.5
+    assert [call["torch.__range_length"](*limits) for limits in ((2, 9, 3), (9, 2, -1), (3, 1, 1))] == [3, 7, 0]
+    assert call["torch.__derive_index"](2, 10, -3) == 4
+    assert call["torch.is_grad_enabled"]() is False
     assert call["torch.floordiv"](-7, 2) == -4
     assert call["torch.remainder"](-7, 3) == 2
     assert call["torch.add"](3, 4) == 7
@@ -601,6 +612,7 @@ def test_prim() -> None:
     assert (call["min"](3, 2), call["max"]([1, 5]), call["abs"](-3)) == (2, 5, 3)
     assert (call["dtype"](F), call["device"](F), call["shape"](F)) == (6, "cpu", [3, 4])
     assert call["data"](F) is F
+    assert call["requires_grad"](F) is False
     agree(call["NumToTensor"](3), torch.tensor(3))
     with pytest.raises(InputError, match=r"^must be four$"):
         call["RaiseException"]("must be four")

@@ -21,7 +21,7 @@ class Section:
     count: int = bounded(least=1)
     name: str = bounded(choices=("a", "b"))
     on: bool = bounded()
-    inner: Inner = bounded()
+    inner: Inner = bounded()  # noqa: RUF009
 
 
 GOOD = "section:\n  count: 2\n  name: b\n  on: true\n  inner:\n    rate: 1\n"
@@ -73,19 +73,19 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
 def test_heads_must_divide_the_width(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("model: {embed_dim: 128, heads: 3, blocks: 1, feedforward: 8, dropout: 0}")
-    with pytest.raises(InputError, match="model.heads must divide model.embed_dim: 128 / 3"):
+    with pytest.raises(InputError, match=r"model.heads must divide model.embed_dim: 128 / 3"):
         params.read("model", transformer.Config, path)
 
 
 def test_unknown_source() -> None:
     kaggle = {"handle": "a/b/versions/1", "file": "f.pk", "frames_per_beat": 24, "velocity_scale": 127.0}
     values = {"source": "spotify", "folder": "x", "max_skipped": 0.1, "kaggle": kaggle}
-    with pytest.raises(InputError, match="data.source must be one of corpus, folder, kaggle, not 'spotify'"):
+    with pytest.raises(InputError, match=r"data.source must be one of corpus, folder, kaggle, not 'spotify'"):
         params.build("data", DataConfig, values, "params.yaml")
 
 
 def test_frames_per_beat_must_divide_the_tick() -> None:
-    with pytest.raises(InputError, match="roll.frames_per_beat must divide 24: 5"):
+    with pytest.raises(InputError, match=r"roll.frames_per_beat must divide 24: 5"):
         params.build("roll", RollConfig, {"frames_per_beat": 5}, "params.yaml")
 
 

@@ -109,9 +109,9 @@ def test_checkpoint_round_trip_and_equal_bytes(tmp_path: Path) -> None:
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "gan.pt"
     path.write_bytes(b"MThd")
-    with pytest.raises(InputError, match="gan.pt: not a checkpoint"):
+    with pytest.raises(InputError, match=r"gan.pt: not a checkpoint"):
         checkpoint.read(path)
-    with pytest.raises(InputError, match="nothing.pt: not found"):
+    with pytest.raises(InputError, match=r"nothing.pt: not found"):
         checkpoint.read(tmp_path / "nothing.pt")
 
 

@@ -50,7 +50,7 @@ class Calibration:
             predictions,
             sounds=sounds,
             again=adjust(predictions.again, self.struck),
-            loudness=predictions.loudness * (sounds / np.maximum(predictions.sounds, 1e-6)),
+            loudness=(predictions.loudness * sounds / np.maximum(predictions.sounds, 1e-6)).astype(np.float32),
         )
 
 
@@ -89,12 +89,12 @@ def mean_prediction(
     return sounds, again, loudness
 
 
-def nll(predictions: Predictions) -> Floats:
+def nll(predictions: Predictions) -> NDArray[np.float64]:
     """Nats of each frame (frames,), as `runtime.scoring.score` defines them."""
     both = predictions.sounded & predictions.truth
-    sounding = cross_entropy(predictions.sounds, predictions.truth).sum(1)
-    again = np.where(both, cross_entropy(predictions.again, predictions.struck), 0).sum(1)
-    nats: Floats = sounding + again
+    sounding = cross_entropy(predictions.sounds.astype(np.float64), predictions.truth).sum(1)
+    again = np.where(both, cross_entropy(predictions.again.astype(np.float64), predictions.struck), 0).sum(1)
+    nats: NDArray[np.float64] = sounding + again
     return nats
 
 

@@ -1,6 +1,7 @@
 """What the GAN and the WGAN share: generator, critic, and a Lightning module that trains one against the other."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
-from pianoai.models.frame import FEATURES, OUTPUTS, FrameModel, State, real_planes
+from pianoai.models.frame import FEATURES, OUTPUTS, FrameModel, State, real_planes, split_logits
 from pianoai.models.objective import TrainConfig, before, frame_losses, schedule, validation_nll
 from pianoai.params import bounded
 from pianoai.runtime.roll import PITCHES
@@ -54,7 +55,7 @@ class Context(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, time + window - 1, 264) -> (batch, time, width)."""
-        x = self.embed(features)
+        x: Tensor = self.embed(features)
         for index, (norm, tap) in enumerate(zip(self.norms, self.taps, strict=True)):
             distance = self.dilations[index]
             y = norm(x)
@@ -84,15 +85,12 @@ class Generator(FrameModel):
     def logits(self, context: Tensor, latent: Tensor) -> Tensor:
         """(…, width), (…, latent) uniform in [0, 1) -> (…, 3, 88)."""
         joined = torch.cat([context, 2 * latent - 1], -1)
-        out: Tensor = self.out(self.join(joined))
-        return out.unflatten(-1, [OUTPUTS, PITCHES])
+        return split_logits(self.out(self.join(joined)))
 
-    @torch.jit.unused
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward."""
         return self.logits(self.context(pad_window(features, self.window)), latent)
 
-    @torch.jit.unused
     def initial_state(self) -> State:
         """A window of silence (window, 264)."""
         return torch.zeros(self.window, FEATURES), torch.tensor(0), torch.zeros(PITCHES)
@@ -161,30 +159,27 @@ class AdversarialTraining(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> None:
         """`critic_steps` steps of the critic, then one of the generator; logs every term."""
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
-        for _ in range(self.config.critic_steps):
-            with torch.no_grad():
-                _, fake = self.imagine(batch)
-            loss = self.critic_loss(self.critic.read(batch.features), batch.targets, fake, batch.mask)
-            self.descend(critic, loss)
         logits, fake = self.imagine(batch)
+        for _ in range(self.config.critic_steps):
+            context = self.critic.read(batch.features)
+            loss = self.critic_loss(context, batch.targets, fake.detach(), batch.mask)
+            self.descend(critic, loss)
         total, terms = frame_losses(logits, batch, self.loss_config)
         with torch.no_grad():
             context = self.critic.read(batch.features)
         adversarial = self.generator_loss(self.critic.score(context, fake), batch.mask)
         self.descend(generator, total + self.config.adversarial * adversarial)
         for scheduler in self.lr_schedulers():  # type: ignore[union-attr]
-            scheduler.step()  # type: ignore[call-arg]
+            scheduler.step()
         terms |= {"adversarial": adversarial.detach(), "critic": loss.detach()}
         self.log_dict({f"train_{name}": value for name, value in terms.items()}, on_epoch=True, on_step=False)
 
-    def descend(self, optimizer: Optimizer, loss: Tensor) -> None:
+    def descend(self, optimizer: Any, loss: Tensor) -> None:
         """One clipped step of one of the two optimisers."""
-        self.toggle_optimizer(optimizer)
         optimizer.zero_grad()
         self.manual_backward(loss)
         self.clip_gradients(optimizer, self.train_config.clip, "norm")
         optimizer.step()
-        self.untoggle_optimizer(optimizer)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log nats a frame of the mean over noise samples."""

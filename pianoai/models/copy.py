@@ -37,12 +37,10 @@ class Model(FrameModel):
         loud = torch.where(now > 0, torch.log(kept / (1 - kept)), self.odds[3])
         return torch.stack([sounds, again, loud], -2)
 
-    @torch.jit.unused
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward; `latent` is not used."""
         return self.logits(features)
 
-    @torch.jit.unused
     def initial_state(self) -> State:
         """Nothing is remembered but the intensities."""
         return torch.zeros(1), torch.tensor(0), torch.zeros(PITCHES)

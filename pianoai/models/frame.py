@@ -45,6 +45,11 @@ def draw(logits: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> t
     return drawn, probabilities
 
 
+def split_logits(out: Tensor) -> Tensor:
+    """(…, 264) -> (…, 3, 88)."""
+    return out.view(*out.shape[:-1], OUTPUTS, PITCHES)
+
+
 class FrameModel(nn.Module):
     """A model of the next frame given the frames before it, as a whole pass and as a step.
 
@@ -56,7 +61,6 @@ class FrameModel(nn.Module):
         self.window = window
         self.latent = latent  # uniform numbers a frame that the prediction itself depends on
 
-    @torch.jit.unused
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """Logits (batch, time, 3, 88) of the frame after each, from planes (batch, time, 264).
 
@@ -64,7 +68,6 @@ class FrameModel(nn.Module):
         """
         raise NotImplementedError
 
-    @torch.jit.unused
     def initial_state(self) -> State:
         """The state before the first frame of a piece: all zeros."""
         raise NotImplementedError

@@ -39,7 +39,7 @@ def before(batch: Batch) -> Tensor:
 
 def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of the terms for logits (batch, time, 3, 88), and each term by name, unweighted."""
-    sounds, struck, intensity = batch.targets.split(PITCHES, -1)
+    sounds, struck, intensity = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
     logits_sounds, logits_struck, logits_intensity = logits.unbind(-2)
     predicted = torch.sigmoid(logits_sounds) * torch.sigmoid(logits_intensity)
     terms = {
@@ -60,7 +60,7 @@ def validation_nll(model: FrameModel, batch: Batch, samples: int) -> tuple[Tenso
         latent = torch.rand(*batch.features.shape[:2], model.latent)
         total += torch.sigmoid(model(batch.features, latent)[..., :2, :])
     p_sounds, p_struck = torch.logit((total / samples).clamp(1e-6, 1 - 1e-6)).unbind(-2)
-    sounds, struck, _ = batch.targets.split(PITCHES, -1)
+    sounds, struck, _ = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
     nll = losses.sounding(p_sounds, sounds, batch.mask)
     nll = nll + losses.struck(p_struck, struck, sounds * before(batch), batch.mask)
     return nll, int(batch.mask.sum())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pianoai.models.frame import FEATURES, OUTPUTS, FrameModel, State
+from pianoai.models.frame import FEATURES, OUTPUTS, FrameModel, State, split_logits
 from pianoai.models.supervised import LikelihoodTraining
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
@@ -102,7 +102,6 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    @torch.jit.unused
     def forward(self, x: Tensor, turn: Tensor) -> Tensor:
         """x (batch, time, width), turn (time, 2, width per head / 2)."""
         batch, time, width = x.shape
@@ -110,7 +109,8 @@ class Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, time, width / heads)
         out = banded_attention(rotate(q, turn), rotate(k, turn), v, self.window)
         x = x + self.dropout(self.mix(out.transpose(1, 2).reshape(batch, time, width)))
-        return x + self.dropout(self.feedforward(x))
+        added: Tensor = self.dropout(self.feedforward(x))
+        return x + added
 
     def step(self, x: Tensor, ring: Tensor, turn: Tensor, slot: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
         """One frame x (width,) against the ring (2, heads, window, width / heads) of keys and values.
@@ -143,7 +143,6 @@ class Model(FrameModel):
         self.register_buffer("turns", rotations(window, config.embed_dim // config.heads), persistent=False)
         self.turns: Tensor
 
-    @torch.jit.unused
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward; `latent` is not used."""
         time = features.shape[1]
@@ -151,10 +150,8 @@ class Model(FrameModel):
         x = self.dropout(self.embed(features))
         for block in self.blocks:
             x = block(x, turn)
-        logits: Tensor = self.out(self.norm(x))
-        return logits.unflatten(-1, (OUTPUTS, PITCHES))
+        return split_logits(self.out(self.norm(x)))
 
-    @torch.jit.unused
     def initial_state(self) -> State:
         """Empty rings (blocks, 2, heads, window, width per head)."""
         return torch.zeros(self.shape), torch.tensor(0), torch.zeros(PITCHES)
@@ -167,7 +164,7 @@ class Model(FrameModel):
         x = self.embed(features)
         rings: list[Tensor] = []
         for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
             x, ring = block.step(x, memory[index], turn, slot, filled)
             rings.append(ring)
-        logits: Tensor = self.out(self.norm(x))
-        return logits.view(OUTPUTS, PITCHES), torch.stack(rings)
+        return split_logits(self.out(self.norm(x))), torch.stack(rings)

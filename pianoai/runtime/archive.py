@@ -140,7 +140,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and name in STORAGES:
-            return np.dtype(STORAGES[name])
+            return name  # not the dtype: a pickle could change that for the whole process
         if (module, name) == ("torch", "BFloat16Storage"):
             raise InputError("bfloat16 weights cannot be read; convert the model with .float() before export")
         if module == "torch.jit._pickle" and name in TYPED_LISTS:
@@ -153,9 +153,10 @@ class _Unpickler(pickle.Unpickler):
         return values
 
     def persistent_load(self, pid: Any, /) -> str:
-        kind, dtype, key, _, count = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or not re.fullmatch("[0-9]+", key):
+        kind, storage, key, _, count = pid
+        if kind != "storage" or storage not in STORAGES or not re.fullmatch("[0-9]+", key):
             raise InputError(f"unknown reference {pid!r}")
+        dtype = np.dtype(STORAGES[storage])
         if key not in self._storages:
             data = self._entries.get(f"{self._folder}/{key}")
             if data is None:

@@ -83,21 +83,22 @@ class Program:
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 raise InputError(f"{self.archive.name}: {module} is not TorchScript: {error}") from None
             for node in tree.body:
-                if isinstance(node, ast.FunctionDef):
-                    self.definitions[f"{module}.{node.name}"] = node
-                elif isinstance(node, ast.ClassDef) and self._is_module(node):
-                    for member in node.body:
-                        if isinstance(member, ast.FunctionDef):
-                            self.definitions[f"{module}.{node.name}.{member.name}"] = member
-                        elif not isinstance(member, ast.Assign | ast.AnnAssign | ast.Pass):
-                            raise self._names.refuse(member, type(member).__name__)
-                else:
-                    raise self._names.refuse(node, type(node).__name__)
+                self._read_definition(module, node)
 
-    @staticmethod
-    def _is_module(node: ast.ClassDef) -> bool:
-        plain = not (node.keywords or node.decorator_list)
-        return plain and [ast.unparse(base) for base in node.bases] == ["Module"]
+    def _read_definition(self, module: str, node: ast.stmt) -> None:
+        match node:
+            case ast.FunctionDef(name=name):
+                self.definitions[f"{module}.{name}"] = node
+            case ast.ClassDef(bases=[ast.Name(id="NamedTuple")], keywords=[], decorator_list=[]):
+                pass  # it names a type; code that would make one is refused as an unknown function
+            case ast.ClassDef(bases=[ast.Name(id="Module")], keywords=[], decorator_list=[]):
+                for member in node.body:
+                    if isinstance(member, ast.FunctionDef):
+                        self.definitions[f"{module}.{node.name}.{member.name}"] = member
+                    elif not isinstance(member, ast.Assign | ast.AnnAssign | ast.Pass):
+                        raise self._names.refuse(member, type(member).__name__)
+            case _:
+                raise self._names.refuse(node, type(node).__name__)
 
     def _attributes(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, ModuleState):

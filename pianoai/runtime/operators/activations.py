@@ -66,6 +66,10 @@ def softplus(x: Array, beta: float = 1, threshold: float = 20) -> Array:
     return np.where(scaled > threshold, x, np.logaddexp(x.dtype.type(0), scaled) / beta)
 
 
+def relu6(x: Array) -> Array:
+    return clamp(x, 0, 6)
+
+
 def hardtanh(x: Array, min_val: float = -1, max_val: float = 1) -> Array:
     return clamp(x, min_val, max_val)
 
@@ -113,6 +117,7 @@ FUNCTIONS: dict[str, Operator] = {
     "elu": elu,
     "silu": unary(_silu, float),
     "hardtanh": hardtanh,
+    "relu6": relu6,
 }
 ACTIVATIONS = {f"torch.{name}": function for name, function in FUNCTIONS.items()}
 ACTIVATIONS |= {f"torch.{name}_": in_place(function) for name, function in FUNCTIONS.items()}

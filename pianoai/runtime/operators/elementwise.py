@@ -134,7 +134,9 @@ def clamp_max(x: Array, max: Any) -> Array:
     return clamp(x, None, max)
 
 
-def where(condition: Array, a: Any, b: Any) -> Array:
+def where(condition: Array, a: Any = None, b: Any = None) -> Any:
+    if a is None:
+        return list(np.nonzero(condition))
     if type(a) is not ndarray or type(b) is not ndarray or a.dtype != b.dtype:
         a, b = promoted(a, b)
     return array(np.where(condition if condition.dtype == BOOL else condition != 0, a, b))
@@ -266,12 +268,15 @@ ELEMENTWISE: dict[str, Operator] = {f"torch.{name}": function for name, function
 ELEMENTWISE |= {
     f"torch.{name}_": in_place(function) for name, function in FUNCTIONS.items() if name not in NEVER_IN_PLACE
 }
-ELEMENTWISE |= {
+OTHERS: dict[str, Operator] = {
     "torch.where": where,
     "torch.isnan": lambda x: array(np.isnan(x)),
     "torch.isinf": lambda x: array(np.isinf(x)),
     "torch.isfinite": is_finite,
+    "torch.__lshift__": binary(np.left_shift, operator.lshift),
+    "torch.__rshift__": binary(np.right_shift, operator.rshift),
     "torch.__and__": binary(np.bitwise_and, operator.and_),
     "torch.__or__": binary(np.bitwise_or, operator.or_),
     "torch.__xor__": binary(np.bitwise_xor, operator.xor),
 }
+ELEMENTWISE |= OTHERS

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pianoai.runtime.operators.activations import softmax
+from pianoai.runtime.operators.elementwise import mul
 from pianoai.runtime.operators.promotion import FLOAT32, Array, Operator, array
 
 
@@ -15,6 +16,11 @@ def matmul(a: Array, b: Array) -> Array:
         # Half precision has no BLAS; PyTorch too adds up in single precision.
         return array(np.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(np.float16))
     return array(np.matmul(a, b))
+
+
+def outer(a: Array, b: Array) -> Array:
+    product: Array = mul(a[:, None], b)
+    return product
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -211,6 +217,7 @@ LAYERS: dict[str, Operator] = {
     "torch.bmm": matmul,
     "torch.mv": matmul,
     "torch.dot": matmul,
+    "torch.outer": outer,
     "torch.linear": linear,
     "torch.addmm": addmm,
     "torch.baddbmm": addmm,

@@ -101,6 +101,10 @@ def t(x: Array) -> Array:
     return x.T
 
 
+def matrix_transpose(x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
 def permute(x: Array, dims: list[int]) -> Array:
     return x.transpose(dims)
 
@@ -200,6 +204,9 @@ FUNCTIONS: dict[str, Operator] = {
     "squeeze": squeeze,
     "transpose": transpose,
     "t": t,
+    "numpy_T": t,
+    "mT": matrix_transpose,
+    "tile": repeat,
     "permute": permute,
     "reshape": reshape,
     "view": reshape,

@@ -1,0 +1,207 @@
+"""Every family is exported and runs on NumPy exactly as in PyTorch; tiny models, real music."""
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from pianoai import export
+from pianoai.baseline import count
+from pianoai.checkpoint import Checkpoint, family
+from pianoai.evaluation import EvaluateConfig, deployability, evaluate, multiply_adds
+from pianoai.export import ExportConfig, choose_windows, compare_drawing, distance_to_tie, parity, to_archive
+from pianoai.metrics.likelihood import Calibration, Thresholds
+from pianoai.runtime import model as runtime
+from pianoai.runtime import scoring
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import PITCHES, velocities
+from pianoai.runtime.sampling import generate
+from pianoai.windows import Windows
+from tests.test_models import CONFIGS, CRITIC
+
+CONFIG = ExportConfig(windows=6, tolerance=1e-5, frames=80, seed=2)
+THRESHOLDS = Thresholds(sounding=0.3, onset=0.2)
+
+
+def checkpoint_of(name: str, windows: Windows) -> Checkpoint:
+    if name == "copy":
+        return count(windows)[0]
+    torch.manual_seed(3)
+    module = family(name)
+    config = module.Config(**CONFIGS[name] | (CRITIC if "gan" in name else {}))
+    model = module.Model(config, windows.length)
+    return Checkpoint(name, asdict(config), dict(model.state_dict()), windows.length, 4, windows.checksum)
+
+
+def archive_of(checkpoint: Checkpoint, windows: Windows, calibration: Calibration | None = None) -> bytes:
+    rates = count(windows)[1]
+    description = export.describe(checkpoint, calibration or Calibration(), THRESHOLDS, rates, 16)
+    return to_archive(checkpoint.model(), description)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parity_on_real_windows_and_generating(name: str, music: Windows) -> None:
+    checkpoint = checkpoint_of(name, music)
+    rolls = choose_windows(music, CONFIG)
+    assert [roll.shape for roll in rolls] == [(16, PITCHES)] * 6
+    found = parity(checkpoint, archive_of(checkpoint, music), rolls, CONFIG)
+    assert found["windows"] == 6
+    assert found["frames"] == 96
+    assert found["frames_drawn"] == 80
+    assert found["frames_different"] <= found["near_ties"]
+    assert 0 < found["difference_runtime"] <= 1e-5 or name == "copy"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_equal_models_give_equal_bytes_without_paths(name: str, music: Windows) -> None:
+    checkpoint = checkpoint_of(name, music)
+    archive = archive_of(checkpoint, music)
+    assert archive == archive_of(checkpoint, music)
+    with zipfile.ZipFile(io.BytesIO(archive)) as entries:
+        names = entries.namelist()
+        assert names == sorted(names)
+        assert {entry.date_time for entry in entries.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        description = json.loads(entries.read("model/extra/pianoai.json"))
+    assert not [entry for entry in names if "debug_pkl" in entry or "serialization_id" in entry]
+    assert b"/tests/" not in archive
+    assert description["parameters"] == sum(weight.numel() for weight in checkpoint.model().parameters())
+
+
+def test_a_gan_ships(music: Windows) -> None:
+    """What the runtime loads generates and scores, with the noise and the calibration of a GAN."""
+    archive = archive_of(checkpoint_of("gan", music), music, Calibration((0.9, -0.1), (1.1, 0.2)))
+    shipped = runtime.load(archive)
+    assert shipped.metadata.noise == 2 * PITCHES + 5
+    assert shipped.metadata.samples == 16
+    assert shipped.metadata.calibration == {"sounding": (0.9, -0.1), "struck": (1.1, 0.2)}
+    one, two = generate(shipped, None, 30, 1.0, 7), generate(shipped, None, 30, 1.0, 7)
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, generate(shipped, None, 30, 1.0, 8))
+    score = scoring.score(shipped, [np.asarray(next(music.rolls("valid")))[:40]])
+    assert score["frames"] == 39
+    assert np.isfinite(score["nll"])
+
+
+def test_a_model_that_differs_is_refused(music: Windows) -> None:
+    checkpoint = checkpoint_of("transformer", music)
+    weights = {key: value.clone() for key, value in checkpoint.weights.items()}
+    weights["out.bias"][5] += 0.01
+    archive = archive_of(replace(checkpoint, weights=weights), music)
+    with pytest.raises(InputError, match=r"export: torchscript differs from PyTorch by 0\.00"):
+        parity(checkpoint, archive, choose_windows(music, CONFIG), CONFIG)
+
+
+def test_other_notes_without_a_near_tie_are_refused(music: Windows) -> None:
+    checkpoint = checkpoint_of("transformer", music)
+    loaded = runtime.load(archive_of(checkpoint, music))
+
+    def louder(*arguments: object) -> object:
+        drawn, said, state = loaded.step(*arguments)  # type: ignore[arg-type]
+        return np.where(drawn > 1, 127, drawn).astype(np.float32), said, state
+
+    with pytest.raises(InputError, match=r"drew other notes in frame 0, and not by a near-tie"):
+        compare_drawing(louder, loaded, CONFIG)  # type: ignore[arg-type]
+
+
+def test_distance_to_tie() -> None:
+    said = np.full((3, PITCHES), 0.25, np.float32)
+    noise = np.full(2 * PITCHES, 0.75, np.float32)
+    noise[0], noise[PITCHES + 1] = 0.26, 0.23
+    said[2, 2] = 70.501 / 127
+    found = distance_to_tie(said, noise)
+    assert found[:4] == pytest.approx([0.01, 0.02, 0.001 / 127, 0.25 / 127], rel=1e-2)  # 0.25 * 127 = 31.75
+
+
+def test_eager_step_is_the_exported_step(music: Windows) -> None:
+    checkpoint = checkpoint_of("transformer", music)
+    loaded = runtime.load(archive_of(checkpoint, music))
+    stepping = export.eager(checkpoint.model(), loaded.metadata)
+    np.testing.assert_array_equal(generate(stepping, None, 40, 1.0, 1), generate(loaded, None, 40, 1.0, 1))
+
+
+def test_multiply_adds_by_hand() -> None:
+    module = family("transformer")
+    model = module.Model(module.Config(24, 2, 3, 40, 0.0), 16)
+    block = 24 * 72 + 24 * 24 + 2 * 24 * 40 + 2 * 16 * 24  # qkv, mix, feed-forward, scores and sum over the ring
+    assert multiply_adds(model) == 264 * 24 + 3 * block + 24 * 264
+
+
+def test_a_missing_operator_is_reported(music: Windows) -> None:
+    class Odd(family("copy").Model):  # type: ignore[misc]
+        def logits(self, features: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = torch.special.bessel_j0(super().logits(features))
+            return found
+
+    checkpoint = checkpoint_of("copy", music)
+    description = export.describe(checkpoint, Calibration(), THRESHOLDS, count(music)[1], 1)
+    found = deployability(Odd(family("copy").Config(), 16), description)
+    assert found["exports"] == 1
+    assert found["missing_operators"] == 1
+    assert "bessel_j0" in found["reason"]
+
+
+@pytest.mark.parametrize("name", ["copy", "gan", "transformer"])
+def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None:
+    config = EvaluateConfig(noise_samples=3, rollouts=3, frames=32, prompt=8, seed=1)
+    rates = count(music)[1]
+    copied = {"valid": 5.0, "test": 6.0}
+    training = {"valid_nll_spread": 0.25, "steps": 12.0}
+    found = evaluate(checkpoint_of(name, music), training, rates, copied, music, config)
+    blocks = {block: sorted(values) for block, values in found.metrics.items()}
+    likelihoods = ["nll", "nll_changed", "nll_raw"]
+    scores = sorted(
+        [*likelihoods, *["average_precision", "cosine", "f1", "mse", "onset_f1", "precision", "recall", "skill"]]
+    )
+    assert blocks == {
+        "valid": scores,
+        "test": scores,
+        "stability": [
+            "density",
+            "density_drift",
+            "density_ratio",
+            "longest_repeat",
+            "same_output",
+            "silence",
+            "silence_drift",
+            "valid_nll_spread",
+        ],
+        "complexity": ["multiply_adds", "parameters", "training_steps"],
+        "deployability": ["bytes", "exports", "missing_operators", "reason", "same_bytes"],
+        "scoring": ["calibration", "noise_samples", "thresholds"],
+    }
+    assert found.metrics["valid"]["skill"] == pytest.approx(5.0 - found.metrics["valid"]["nll"], abs=1e-5)
+    assert found.metrics["stability"]["same_output"] == 1
+    assert found.metrics["deployability"]["same_bytes"] == 1
+    assert found.metrics["complexity"]["training_steps"] == 12
+    if name == "gan":
+        assert found.metrics["valid"]["nll"] < found.metrics["valid"]["nll_raw"]
+    else:
+        assert found.metrics["valid"]["nll"] == found.metrics["valid"]["nll_raw"]
+    assert [roll.shape for roll in found.generated] == [(32, PITCHES)] * 3
+
+
+def test_evaluation_and_the_runtime_give_the_same_scores(music: Windows) -> None:
+    """Two independent ways to a score: batches in PyTorch, and frame by frame on NumPy."""
+    config = EvaluateConfig(noise_samples=1, rollouts=3, frames=16, prompt=8, seed=1)
+    checkpoint, (fitted, rates) = checkpoint_of("transformer", music), count(music)
+    untrained = {"valid_nll_spread": 0.0, "steps": 0}
+    copied = evaluate(fitted, untrained, rates, None, music, config).metrics
+    base = {split: copied[split]["nll"] for split in ("valid", "test")}
+    found = evaluate(checkpoint, untrained, rates, base, music, config).metrics
+    thresholds = Thresholds(**found["scoring"]["thresholds"])
+    description = export.describe(checkpoint, Calibration(), thresholds, rates, 1)
+    shipped = runtime.load(to_archive(checkpoint.model(), description))
+    for split in ("valid", "test"):
+        score = scoring.score(shipped, map(np.asarray, music.rolls(split)))
+        for key in ("nll", "skill", "f1", "onset_f1"):
+            assert score[key] == pytest.approx(found[split][key], abs=2e-4), key
+
+
+def test_velocities_of_a_prompt_reach_the_model(music: Windows) -> None:
+    """A held note keeps the velocity it was struck with, in the whole pass and in the step."""
+    roll = np.asarray(next(music.rolls("valid")))[:20]
+    assert (velocities(roll)[roll == 1] > 0).all()

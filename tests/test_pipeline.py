@@ -1,0 +1,245 @@
+"""dvc.yaml against the code it runs, and the whole pipeline on a few real chorales in a temporary repository."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pianoai.runtime import midi
+from pianoai.runtime import model as runtime
+from pianoai.sources import Piece
+from tests.imports import ROOT, imported
+
+DATA = re.compile(r"(data|metrics|models)/|lambda_pkg/")
+TRAINED = ("gan", "wgan", "transformer")
+
+
+def stages(root: Path = ROOT) -> dict[str, Any]:
+    """The stages of dvc.yaml as DVC expands them, by name."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return {
+            stage.addressing: {
+                "deps": {dep.def_path for dep in stage.deps if not hasattr(dep, "params")},
+                "params": {key for dep in stage.deps if hasattr(dep, "params") for key in dep.params},
+                "cmd": stage.cmd,
+            }
+            for stage in repo.index.stages
+        }
+
+
+@pytest.fixture(scope="module")
+def expanded() -> dict[str, Any]:
+    return stages()
+
+
+def test_every_stage_is_there(expanded: dict[str, Any]) -> None:
+    single = {"download", "window", "baseline", "select", "export", "package"}
+    assert set(expanded) == single | {f"{stage}@{name}" for stage in ("train", "evaluate") for name in TRAINED}
+
+
+def test_deps_are_exactly_the_modules_a_stage_imports(expanded: dict[str, Any]) -> None:
+    for address, stage in expanded.items():
+        name, _, item = address.partition("@")
+        code = {dep for dep in stage["deps"] if dep.endswith(".py") and not DATA.match(dep)}
+        wanted = imported(name, "copy" if name == "baseline" else item or None)
+        if name == "package":  # what it ships counts as well
+            shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pianoai/runtime").rglob("*.py")}
+            wanted |= shipped | {"pianoai/__init__.py"}
+        assert code == wanted, address
+
+
+def test_params_are_exactly_the_sections_a_stage_reads(expanded: dict[str, Any]) -> None:
+    from stages.train import SECTIONS
+
+    for address, stage in expanded.items():
+        name, _, item = address.partition("@")
+        text = (ROOT / f"stages/{name}.py").read_text("utf-8")
+        read = set(re.findall(r'params\.read\("(\w+)"', text))
+        if "params.read(SECTIONS[name]" in text:
+            read.add(SECTIONS[item])
+        assert stage["params"] == read, address
+        assert stage["cmd"] == f"python -m stages.{name}" + (f" {item}" if item else "")
+
+
+def test_every_section_of_params_is_used_and_every_key_explained(expanded: dict[str, Any]) -> None:
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    sections = set(YAML(typ="safe").load(text))
+    assert sections == {key for stage in expanded.values() for key in stage["params"]}
+    for line in text.splitlines():
+        if re.match(r" +\w+: ", line):
+            assert " # " in line, f"params.yaml: no comment: {line.strip()}"
+
+
+def test_the_committed_lock_is_not_stale() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Running stage" not in done.stdout, done.stdout
+
+
+TINY = {
+    "data": {"source": "folder"},
+    "window": {"length": 16, "segment": 64, "hop": 64},
+    "split": {"valid": 0.25, "test": 0.125},
+    "train": {"epochs": 2, "batch": 4, "warmup": 2},
+    "model": {"embed_dim": 24, "heads": 4, "blocks": 1, "feedforward": 32},
+    "gan": {"width": 24, "latent": 4, "critic_width": 8},
+    "wgan": {"width": 24, "latent": 4, "critic_width": 8},
+    "evaluate": {"noise_samples": 2, "rollouts": 3, "frames": 32, "prompt": 16},
+    "select": {"min_skill": -1000.0, "max_density_change": 1000.0},
+    "export": {"windows": 8, "frames": 32},
+}
+
+
+class Project:
+    """A copy of this repository's files, committed in a repository of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """Run a command there; returns what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", *command] if command[0] == "dvc" else command,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert bool(done.returncode) is fails, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def ran(self, *command: str) -> list[str]:
+        """The stages that a DVC command ran."""
+        return re.findall(r"Running stage '([^']+)'", self.run(*command))
+
+    def metrics(self, name: str) -> Any:
+        return json.loads((self.root / f"metrics/{name}.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The pipeline after its first run, on eight chorales as MIDI files and with tiny models."""
+    root = tmp_path_factory.mktemp("project")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    results = re.compile(r"(metrics|plots)/|dvc\.lock")
+    for name in listed.stdout.splitlines():
+        if not results.match(name) and (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, root / name)
+    if (ROOT / ".cache/wheels").is_dir():
+        shutil.copytree(ROOT / ".cache/wheels", root / ".cache/wheels")
+    yaml = YAML()
+    params = yaml.load(root / "params.yaml")
+    for section, values in TINY.items():
+        params[section].update(values)
+    yaml.dump(params, root / "params.yaml")
+    for piece in chorales:
+        (root / f"data/folder/{piece.name.replace('/', '-')}.mid").write_bytes(midi.write(piece.notes))
+    found = Project(root)
+    for command in (
+        ("init", "-q", "-b", "main"),
+        ("config", "user.name", "tester"),
+        ("config", "user.email", "tester@localhost"),
+        ("add", "-A"),
+        ("commit", "-qm", "tiny"),
+    ):
+        found.run("git", *command)
+    order = found.ran("dvc", "repro")
+    assert sorted(order) == sorted(stages(root))
+    found.run("git", "add", "-A")
+    found.run("git", "commit", "-qm", "run")
+    return found
+
+
+@pytest.mark.slow
+def test_the_pipeline_ends_with_a_zip_that_holds_the_model(project: Project) -> None:
+    with zipfile.ZipFile(project.root / "lambda_pkg/function.zip") as archive:
+        assert archive.read("model.ts") == (project.root / "models/model.ts").read_bytes()
+        assert "handler.py" in archive.namelist()
+    shipped = runtime.load(project.root / "models/model.ts")
+    winner = project.metrics("selection")["winner"]
+    assert shipped.metadata.family == winner
+    assert shipped.metadata.parameters == project.metrics(winner)["complexity"]["parameters"]
+    assert project.metrics("export")["difference_runtime"] <= 1e-5
+    assert (project.root / "data/skipped.csv").read_text() == "name,reason\n"
+    assert set(project.metrics("timings")) == set(stages(project.root))
+    for name in TRAINED:
+        for number in (1, 2, 3):
+            assert (project.root / f"plots/samples/{name}-{number}.png").read_bytes().startswith(b"\x89PNG")
+            notes, _ = midi.read(project.root / f"plots/samples/{name}-{number}.mid")
+            assert len(notes)
+
+
+@pytest.mark.slow
+def test_the_table_at_the_end(project: Project) -> None:
+    table = project.run(sys.executable, "-m", "pianoai.summary")
+    assert f"Chosen: {project.metrics('selection')['winner']}: " in table
+    for name in ("copy", *TRAINED):
+        assert f"{project.metrics(name)['valid']['nll']:.3f}" in table
+    assert f"{project.metrics('package')['zip_bytes'] / 1e6:.1f} MB" in table
+
+
+@pytest.mark.slow
+def test_no_output_names_a_path_or_changes_when_run_again(project: Project) -> None:
+    before = (project.root / "dvc.lock").read_bytes()
+    began = time.monotonic()
+    assert project.ran("dvc", "repro") == []
+    assert time.monotonic() - began < 60  # the target of 5 s is measured on an idle machine
+    forced = project.ran("dvc", "repro", "--force", "--single-item", "window", "train@transformer", "export")
+    assert forced == ["window", "train@transformer", "export"]
+    assert (project.root / "dvc.lock").read_bytes() == before
+    for path in (project.root / "models").glob("*.*t*"):
+        assert str(project.root).encode() not in path.read_bytes()
+
+
+@pytest.mark.slow
+def test_other_heads_run_the_transformers_branch_alone(project: Project) -> None:
+    ran = project.ran("dvc", "exp", "run", "-S", "model.heads=2")
+    expected = ["train@transformer", "evaluate@transformer", "select", "export", "package"]
+    winner = project.metrics("selection")["winner"]
+    if winner != "transformer":  # the weights that ship are the same, so nothing after the choice has changed
+        expected = expected[:3] + [stage for stage in expected[3:] if stage in ran]
+    assert ran == expected
+    changed = project.run("dvc", "metrics", "diff")
+    assert re.search(r"metrics/transformer.json +valid.nll ", changed)
+    assert not re.search(r"metrics/(gan|wgan|copy).json", changed)
+    project.run("git", "checkout", "-q", ".")
+    project.run("dvc", "checkout")
+
+
+@pytest.mark.slow
+def test_bad_input_ends_in_one_line(project: Project) -> None:
+    for setting, message in {
+        "model.heads=3": "error: params.yaml: model.heads must divide model.embed_dim: 24 / 3",
+        "model.heads=two": "error: params.yaml: model.heads must be a whole number, not 'two'",
+        "data.source=spotify": "error: params.yaml: data.source must be one of corpus, folder, kaggle, not 'spotify'",
+        "train.epochs=0": "error: params.yaml: train.epochs must be at least 1, not 0",
+        "data.folder=lambda_pkg": "error: lambda_pkg",
+    }.items():
+        output = project.run("dvc", "exp", "run", "-S", setting, fails=True)
+        assert message in output
+        assert "Traceback" not in output
+        project.run("git", "checkout", "-q", ".")
+        project.run("dvc", "checkout", "--quiet")
