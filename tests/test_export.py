@@ -125,7 +125,7 @@ def test_eager_step_is_the_exported_step(music: Windows) -> None:
 
 def test_multiply_adds_by_hand() -> None:
     module = family("transformer")
-    model = module.Model(module.Config(24, 2, 3, 40, 0.0), 16)
+    model = module.Model(module.Config(24, 2, 3, 40, 0.0, 0.01), 16)
     block = 24 * 72 + 24 * 24 + 2 * 24 * 40 + 2 * 16 * 24  # qkv, mix, feed-forward, scores and sum over the ring
     assert multiply_adds(model) == 264 * 24 + 3 * block + 24 * 264
 

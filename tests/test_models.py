@@ -19,9 +19,16 @@ CONFIGS = {
     "copy": {},
     "gan": {"width": 24, "latent": 5, "dropout": 0.1},
     "wgan": {"width": 24, "latent": 5, "dropout": 0.1, "penalty": 10.0},
-    "transformer": {"embed_dim": 24, "heads": 2, "blocks": 3, "feedforward": 40, "dropout": 0.1},
+    "transformer": {"embed_dim": 24, "heads": 2, "blocks": 3, "feedforward": 40, "dropout": 0.1, "learning_rate": 0.01},
 }
-CRITIC = {"critic_width": 8, "critic_learning_rate": 1e-3, "critic_steps": 1, "adversarial": 0.1}
+CRITIC = {
+    "learning_rate": 0.01,
+    "noise_samples": 2,
+    "critic_width": 8,
+    "critic_learning_rate": 1e-3,
+    "critic_steps": 1,
+    "adversarial": 0.1,
+}
 
 
 def build(name: str) -> FrameModel:

@@ -1,6 +1,7 @@
 """dvc.yaml against the code it runs, and the whole pipeline on a few real chorales in a temporary repository."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -117,6 +118,7 @@ class Project:
         done = subprocess.run(
             [sys.executable, "-m", *command] if command[0] == "dvc" else command,
             cwd=self.root,
+            env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             check=False,

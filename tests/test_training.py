@@ -13,6 +13,7 @@ from pianoai.dataset import RollDataset, batches, collate, transposed
 from pianoai.losses import LossConfig
 from pianoai.metrics.likelihood import nll, predict
 from pianoai.models.objective import TrainConfig, frame_losses, schedule, validation_nll
+from pianoai.models.supervised import Muon, orthogonal
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import PITCHES, intensity
 from pianoai.training import train
@@ -21,22 +22,22 @@ from pianoai.windows import Windows
 BUDGET = TrainConfig(
     epochs=6,
     batch=2,
-    learning_rate=0.01,
     weight_decay=0.01,
     warmup=2,
     clip=1.0,
     patience=6,
     transpose=3,
-    noise_samples=2,
     seed=4,
 )
 LOSS = LossConfig(sounding=1.0, struck=1.0, mse=10.0, cosine=0.2, variance=1.0)
 TINY = {
-    "transformer": {"embed_dim": 32, "heads": 2, "blocks": 1, "feedforward": 64, "dropout": 0.0},
+    "transformer": {"embed_dim": 32, "heads": 2, "blocks": 1, "feedforward": 64, "dropout": 0.0, "learning_rate": 0.01},
     "gan": {
         "width": 32,
         "latent": 4,
         "dropout": 0.0,
+        "learning_rate": 0.01,
+        "noise_samples": 2,
         "critic_width": 16,
         "critic_learning_rate": 0.002,
         "critic_steps": 1,
@@ -87,8 +88,8 @@ def test_equal_seeds_give_equal_weights(music: Windows) -> None:
 
 
 def test_training_ends_early_without_progress(music: Windows) -> None:
-    budget = replace(BUDGET, learning_rate=0.0, epochs=6, patience=2)
-    _, _, summary = train("transformer", config("transformer"), music, budget, LOSS)
+    frozen = family("transformer").Config(**TINY["transformer"] | {"learning_rate": 0.0})
+    _, _, summary = train("transformer", frozen, music, replace(BUDGET, patience=2), LOSS)
     assert summary["epochs"] == 3
     assert summary["best_epoch"] == 1
 
@@ -173,3 +174,27 @@ def test_validation_nll_equals_the_evaluation(music: Windows) -> None:
     assert len(music.starts["valid"]) == 1
     assert frames == len(said.truth)
     assert nats.item() == pytest.approx(float(nll(said).mean()), rel=1e-4)
+
+
+def test_muon_orthogonalises_and_scales_its_step() -> None:
+    torch.manual_seed(0)
+    gradient = torch.randn(6, 15)
+    found = orthogonal(gradient)
+    u, _, v = torch.linalg.svd(gradient, full_matrices=False)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    # The same singular vectors: u' found v is diagonal.
+    inner = u.T @ found @ v.T
+    torch.testing.assert_close(inner, torch.diag(torch.diagonal(inner)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(orthogonal(gradient.T), found.T)
+
+    matrix, bias = torch.nn.Parameter(torch.ones(6, 15)), torch.nn.Parameter(torch.ones(3))
+    optimizer = Muon([matrix], [bias], learning_rate=0.1, weight_decay=0.5)
+    matrix.grad, bias.grad = gradient.clone(), torch.tensor([2.0, -3.0, 0.0])
+    optimizer.step()
+    # The first momentum is a multiple of the gradient, whose scale does not matter.
+    expected = torch.ones(6, 15) * 0.95 - 0.1 * 0.2 * 15**0.5 * found
+    torch.testing.assert_close(matrix.detach(), expected, atol=1e-3, rtol=0)
+    assert bias.tolist() == pytest.approx([0.95 - 0.1, 0.95 + 0.1, 0.95], abs=1e-6)
+    assert len(optimizer.param_groups) == 2

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
-from pianoai.models.frame import FEATURES, OUTPUTS, FrameModel, State, real_planes, split_logits
+from pianoai.models.frame import FEATURES, FrameModel, State, output_layer, real_planes, split_logits
 from pianoai.models.objective import TrainConfig, before, frame_losses, schedule, validation_nll
 from pianoai.params import bounded
 from pianoai.runtime.roll import PITCHES
@@ -24,6 +24,8 @@ class AdversarialConfig:
     width: int = bounded(least=1, most=4096)
     latent: int = bounded(least=1, most=4096)
     dropout: float = bounded(least=0, most=0.9)
+    learning_rate: float = bounded(least=0)
+    noise_samples: int = bounded(least=1)
     critic_width: int = bounded(least=1, most=4096)
     critic_learning_rate: float = bounded(least=0)
     critic_steps: int = bounded(least=1)
@@ -80,7 +82,7 @@ class Generator(FrameModel):
             nn.Linear(config.width + config.latent, config.width),
             nn.GELU(approximate="tanh"),
         )
-        self.out = nn.Linear(config.width, OUTPUTS * PITCHES)
+        self.out = output_layer(config.width)
 
     def logits(self, context: Tensor, latent: Tensor) -> Tensor:
         """(…, width), (…, latent) uniform in [0, 1) -> (…, 3, 88)."""
@@ -183,13 +185,15 @@ class AdversarialTraining(pl.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log nats a frame of the mean over noise samples."""
-        nll, frames = validation_nll(self.model, batch, self.train_config.noise_samples)
+        nll, frames = validation_nll(self.model, batch, self.config.noise_samples)
         self.log("valid_nll", nll, on_epoch=True, batch_size=frames)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[object]]:  # type: ignore[override]
         """AdamW for the generator, Adam with betas (0.5, 0.9) for the critic, both on the same schedule."""
         train = self.train_config
-        generator = torch.optim.AdamW(self.model.parameters(), train.learning_rate, weight_decay=train.weight_decay)
+        generator = torch.optim.AdamW(
+            self.model.parameters(), self.config.learning_rate, weight_decay=train.weight_decay
+        )
         critic = torch.optim.Adam(self.critic.parameters(), self.config.critic_learning_rate, betas=(0.5, 0.9))
         batches = int(self.trainer.estimated_stepping_batches)
         return [generator, critic], [schedule(each, train.warmup, batches) for each in (generator, critic)]

@@ -7,6 +7,7 @@ from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, SOFTE
 
 FEATURES = 3 * PITCHES  # of a frame that a model reads: sounding, struck, intensity
 OUTPUTS = 3  # rows of logits: sounds, is struck again if it sounds and sounded before, intensity if struck
+RARELY = -3.0  # the logit of about one pitch in twenty
 State = tuple[Tensor, Tensor, Tensor]  # a model's memory, frames seen, intensities now
 
 
@@ -43,6 +44,14 @@ def draw(logits: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> t
     silent = torch.zeros_like(velocity)
     drawn = torch.where(strike, velocity, torch.where(sounds, torch.full_like(velocity, HELD), silent))
     return drawn, probabilities
+
+
+def output_layer(width: int) -> nn.Linear:
+    """The layer to 264 logits; it begins by expecting few notes, as music has, which spares the first steps."""
+    layer = nn.Linear(width, OUTPUTS * PITCHES)
+    with torch.no_grad():
+        layer.bias[:PITCHES] = RARELY
+    return layer
 
 
 def split_logits(out: Tensor) -> Tensor:

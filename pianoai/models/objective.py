@@ -22,13 +22,11 @@ class TrainConfig:
 
     epochs: int = bounded(least=1)
     batch: int = bounded(least=1)
-    learning_rate: float = bounded(least=0)
     weight_decay: float = bounded(least=0)
     warmup: int = bounded(least=0)
     clip: float = bounded(least=0)
     patience: int = bounded(least=1)
     transpose: int = bounded(least=0, most=11)
-    noise_samples: int = bounded(least=1)
     seed: int = bounded(least=0, most=2**32 - 1)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pianoai.models.frame import FEATURES, OUTPUTS, FrameModel, State, split_logits
+from pianoai.models.frame import FEATURES, FrameModel, State, output_layer, split_logits
 from pianoai.models.supervised import LikelihoodTraining
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
@@ -22,6 +22,7 @@ class Config:
     blocks: int = bounded(least=1, most=64)
     feedforward: int = bounded(least=1)
     dropout: float = bounded(least=0, most=0.9)
+    learning_rate: float = bounded(least=0)
 
     def __post_init__(self) -> None:
         if self.embed_dim % self.heads:
@@ -34,19 +35,21 @@ class Config:
 
 
 Training = LikelihoodTraining
+SHARPNESS = 1.5  # of queries and of keys, at first
 
 
 def rotations(window: int, width: int) -> Tensor:
     """Cosines and sines (4 * window, 2, width / 2) of rotary positions (Su et al. 2021).
 
     The original's frequencies are replaced by whole turns per 4 * window frames, spaced geometrically
-    from one turn up to one turn in four frames: positions then repeat exactly after 4 * window frames, so that
+    from one turn up to one turn in two frames: positions then repeat exactly after 4 * window frames, so that
     generation goes on for ever without a growing number, and no two distances within the band look alike.
     """
     period = 4 * window
-    turns = torch.logspace(0, torch.log2(torch.tensor(period / 4)).item(), width // 2, 2).round()
-    angles = 2 * torch.pi * torch.arange(period)[:, None] * turns / period
-    return torch.stack([angles.cos(), angles.sin()], 1)
+    turns = torch.logspace(0, torch.log2(torch.tensor(period / 2)).item(), width // 2, 2).round()
+    parts = torch.arange(period)[:, None] * turns.long() % period  # whole numbers, so that repeats are exact
+    angles = 2 * torch.pi * parts.double() / period
+    return torch.stack([angles.cos(), angles.sin()], 1).float()
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
@@ -83,8 +86,17 @@ def banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     return out.view(batch, chunks, heads, window, width).transpose(1, 2).flatten(2, 3)[:, :, :time]
 
 
+def normalise(x: Tensor) -> Tensor:
+    """x (…, width) scaled to a root mean square of 1."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
 class Block(nn.Module):
-    """Pre-norm block: attention, then a feed-forward layer, each added to its input."""
+    """Pre-norm block: attention, then a feed-forward layer, each added to its input.
+
+    Queries and keys are normalised (Henry et al. 2020), with a learnt sharpness: attention then neither starts too
+    flat to learn nor grows too steep.
+    """
 
     def __init__(self, config: Config, window: int) -> None:
         super().__init__()
@@ -94,6 +106,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(width, width)
+        self.sharpness = nn.Parameter(torch.full((2, 1, 1, width // config.heads), SHARPNESS))
         self.feedforward = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, config.feedforward),
@@ -107,6 +120,7 @@ class Block(nn.Module):
         batch, time, width = x.shape
         qkv = self.qkv(self.attention_norm(x)).view(batch, time, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, time, width / heads)
+        q, k = normalise(q) * self.sharpness[0], normalise(k) * self.sharpness[1]
         out = banded_attention(rotate(q, turn), rotate(k, turn), v, self.window)
         x = x + self.dropout(self.mix(out.transpose(1, 2).reshape(batch, time, width)))
         added: Tensor = self.dropout(self.feedforward(x))
@@ -119,6 +133,7 @@ class Block(nn.Module):
         which places hold one.
         """
         q, k, v = self.qkv(self.attention_norm(x)).view(3, self.heads, -1).unbind(0)
+        q, k = normalise(q) * self.sharpness[0, 0], normalise(k) * self.sharpness[1, 0]
         new = torch.stack([rotate(k, turn), v])  # (2, heads, width / heads)
         ring = ring.index_copy(2, slot, new.unsqueeze(2))
         q = rotate(q, turn).unsqueeze(1)  # (heads, 1, width / heads)
@@ -138,7 +153,7 @@ class Model(FrameModel):
         self.embed = nn.Linear(FEATURES, config.embed_dim)
         self.blocks = nn.ModuleList(Block(config, window) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.embed_dim)
-        self.out = nn.Linear(config.embed_dim, OUTPUTS * PITCHES)
+        self.out = output_layer(config.embed_dim)
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("turns", rotations(window, config.embed_dim // config.heads), persistent=False)
         self.turns: Tensor
