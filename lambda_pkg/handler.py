@@ -23,7 +23,7 @@ def lambda_handler(event: Any, context: object) -> dict[str, Any]:
     """The music that follows ``prompt``, or ``{"error": one line, "field": the field at fault}``.
 
     ``prompt``: a list of frames, each a list of MIDI pitches, or a MIDI file in base64, or absent.
-    ``frames``: how many to add (128). ``temperature`` (1.0). ``seed``: drawn when absent. The answer
+    ``frames``: how many to add (128). ``temperature`` (0.9). ``seed``: drawn when absent. The answer
     has ``notes`` (start and duration in beats; without the prompt), the same as ``midi`` in base64,
     ``frames``, ``seed``, and ``tempo`` in quarter notes a minute.
     """
@@ -45,7 +45,7 @@ def answer(event: Any) -> dict[str, Any]:
     frames = event.get("frames", 128)
     if type(frames) is int and frames > MOST_FRAMES:
         raise InputError(f"frames must be at most {MOST_FRAMES} in one answer, not {frames}")
-    temperature = event.get("temperature", 1.0)
+    temperature = event.get("temperature", sampling.TEMPERATURE)
     seed = event.get("seed")
     if seed is None:
         seed = sampling.new_seed()

@@ -49,7 +49,7 @@ def parser() -> Parser:
     make.add_argument(
         "--temperature",
         type=float,
-        default=1.0,
+        default=sampling.TEMPERATURE,
         help="0 to 5: 0 leaves nothing to chance, more is wilder (default: %(default)s)",
     )
     make.add_argument("--seed", type=int, help="same seed, same music; without it a new one is drawn and printed")

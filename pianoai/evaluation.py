@@ -33,6 +33,7 @@ class EvaluateConfig:
     rollouts: int = bounded(least=PICTURES)
     frames: int = bounded(least=8)
     prompt: int = bounded(least=1)
+    temperature: float = bounded(least=0.01, most=5)
     seed: int = bounded(least=0, most=2**31)
 
 
@@ -78,8 +79,8 @@ def evaluate(
     metrics["deployability"] = deployability(model, description)
     stepping = export.eager(model, read_description(description))
     prompts, real = choose_prompts(windows, config)
-    generated = roll_outs(stepping, prompts, config.frames, config.seed)
-    again = roll_outs(stepping, prompts[:1], config.frames // 8, config.seed)
+    generated = roll_outs(stepping, prompts, config.frames, config.temperature, config.seed)
+    again = roll_outs(stepping, prompts[:1], config.frames // 8, config.temperature, config.seed)
     metrics["stability"] = rounded(
         behaviour(generated, real)
         | {

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from pianoai.windows import Windows
 
 PREFIX = "model"  # the folder inside the archive
 OMITTED = ("serialization_id", ".debug_pkl")  # they hold paths and differ from run to run
+# The number of a class among all that this process has traced; a frozen module has one class, which needs none.
+MANGLED = re.compile(r"[./]___torch_mangle_\d+")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -104,9 +107,12 @@ def to_archive(model: FrameModel, metadata: dict[str, Any]) -> bytes:
     rewritten = io.BytesIO()
     with zipfile.ZipFile(saved) as source, zipfile.ZipFile(rewritten, "w") as target:
         for name in sorted(source.namelist()):
-            inner = name.partition("/")[2]
+            inner = MANGLED.sub("", name.partition("/")[2])
             if not inner.endswith(OMITTED):
-                target.writestr(zipfile.ZipInfo(f"{PREFIX}/{inner}", EPOCH), source.read(name))
+                content = source.read(name)
+                if inner.endswith((".py", "data.pkl")):  # text, and a pickle that spells the class as text
+                    content = MANGLED.sub("", content.decode("latin1")).encode("latin1")
+                target.writestr(zipfile.ZipInfo(f"{PREFIX}/{inner}", EPOCH), content)
     return rewritten.getvalue()
 
 
@@ -144,7 +150,9 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
     """
     model = checkpoint.model()
     loaded = runtime.load(archive)
-    script = array_step(torch.jit.load(io.BytesIO(archive)))  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = array_step(torch.jit.load(io.BytesIO(archive)))  # type: ignore[no-untyped-call]
     chance = np.random.Generator(np.random.PCG64(config.seed))
     one = np.array(1, np.float32)
     worst = {"torchscript": 0.0, "runtime": 0.0}
@@ -174,7 +182,7 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
 @torch.no_grad()
 def whole_pass(model: FrameModel, roll: Roll, noise: Floats) -> Floats:
     """Probabilities (frames, 3, 88) after every frame of a roll, in one pass."""
-    roll = np.ascontiguousarray(roll)
+    roll = np.array(roll)  # PyTorch wants to own it
     features = planes(torch.from_numpy(roll), torch.from_numpy(velocities(roll)))
     latent = torch.from_numpy(noise[:, 2 * PITCHES :])
     probabilities: Floats = torch.sigmoid(model(features[None], latent[None]))[0].numpy()

@@ -33,6 +33,7 @@ def draw(prompt: Roll, generated: Roll, real: Roll, frames_per_beat: int, title:
         panel.set_ylim(LOWEST_PITCH, LOWEST_PITCH + PITCHES)
         panel.axvline(len(prompt) - 0.5, color="crimson", linewidth=1)
         bars = np.arange(0, len(roll) + 1, 16 * frames_per_beat)
+        panel.set_xticks([], minor=True)
         panel.set_xticks(bars - 0.5, [str(bar // frames_per_beat) for bar in bars])
         panel.set_xlabel("")
         panel.set_title(name, fontsize=10, loc="left")

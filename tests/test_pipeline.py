@@ -101,7 +101,7 @@ TINY = {
     "model": {"embed_dim": 24, "heads": 4, "blocks": 1, "feedforward": 32},
     "gan": {"width": 24, "latent": 4, "critic_width": 8},
     "wgan": {"width": 24, "latent": 4, "critic_width": 8},
-    "evaluate": {"noise_samples": 2, "rollouts": 3, "frames": 32, "prompt": 16},
+    "evaluate": {"noise_samples": 2, "rollouts": 3, "frames": 32, "prompt": 16, "temperature": 1.0},
     "select": {"min_skill": -1000.0, "max_density_change": 1000.0},
     "export": {"windows": 8, "frames": 32},
 }

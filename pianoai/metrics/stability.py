@@ -7,9 +7,9 @@ from pianoai.runtime.roll import Roll
 from pianoai.runtime.sampling import generate
 
 
-def roll_outs(model: Model, prompts: list[Roll], frames: int, seed: int) -> list[Roll]:
-    """A continuation of `frames` frames for each prompt, at temperature 1."""
-    return [generate(model, prompt, frames, 1.0, seed + at) for at, prompt in enumerate(prompts)]
+def roll_outs(model: Model, prompts: list[Roll], frames: int, temperature: float, seed: int) -> list[Roll]:
+    """A continuation of `frames` frames for each prompt."""
+    return [generate(model, prompt, frames, temperature, seed + at) for at, prompt in enumerate(prompts)]
 
 
 def behaviour(rolls: list[Roll], real: list[Roll]) -> dict[str, float]:
