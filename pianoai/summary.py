@@ -36,7 +36,7 @@ def summary(metrics: Path) -> str:
     table = pd.DataFrame(
         {
             name: {column: blocks["valid"][key] for key, column in SHOWN.items()}
-            | {"parameters": f"{blocks['complexity']['parameters']:,}"}
+            | {"test nll": blocks["test"]["nll"], "parameters": f"{blocks['complexity']['parameters']:,}"}
             for name, blocks in rows.items()
         }
     ).T
@@ -46,7 +46,7 @@ def summary(metrics: Path) -> str:
     total = sum(cost["seconds"] for cost in timings.values())
     refused = "".join(f"\n  not {name}: {why}" for name, why in chosen["failed"].items() if why)
     return (
-        "Validation scores (nll and skill in nats a frame)\n"
+        "Validation scores (nll and skill in nats a frame); the test split is reported and never chosen on\n"
         f"{table.to_string(float_format='{:.3f}'.format)}\n"
         f"Chosen: {chosen['winner']}: {chosen['reason']}{refused}\n"
         f"lambda_pkg/function.zip: {package['zip_bytes'] / 1e6:.1f} MB, "
