@@ -1,6 +1,5 @@
 """Everything that is said of one model: the blocks of metrics/NAME.json, its curve, roll-outs and pictures."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -118,11 +117,11 @@ def deployability(model: FrameModel, description: dict[str, Any]) -> dict[str, A
     """A trial export: does it succeed, what is the runtime missing, how large is it, is it the same each time."""
     try:
         archive = export.to_archive(model, description)
-    except Exception as error:  # whatever the exporter trips over is a finding, not a failure of ours
+        missing = torchscript.missing_operators(archive)
+        same = archive == export.to_archive(model, description)
+    except Exception as error:  # whatever the exporter or the runtime trips over is a finding, not a failure of ours
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         return {"exports": 0, "reason": reason, "missing_operators": 0, "bytes": 0, "same_bytes": 0}
-    missing = torchscript.missing_operators(archive)
-    same = hashlib.sha256(archive).digest() == hashlib.sha256(export.to_archive(model, description)).digest()
     return {
         "exports": 1,
         "reason": ", ".join(missing),

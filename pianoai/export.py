@@ -24,6 +24,7 @@ from pianoai.runtime.model import FORMAT, METADATA
 from pianoai.runtime.roll import LOUDEST, PITCHES, Floats, Roll, velocities
 from pianoai.windows import Windows
 
+LONG = 4  # passages of three windows in the parity check
 PREFIX = "model"  # the folder inside the archive
 OMITTED = ("serialization_id", ".debug_pkl")  # they hold paths and differ from run to run
 # The number of a class among all that this process has traced; a frozen module has one class, which needs none.
@@ -229,15 +230,24 @@ def distance_to_tie(said: Floats, noise: Floats) -> Floats:
 
 
 def choose_windows(windows: Windows, config: ExportConfig) -> list[Roll]:
-    """`config.windows` real windows of `windows.length` frames, spread evenly over the validation split.
+    """`config.windows` real windows of `windows.length` frames, spread over the validation split, all of them where
+    there are fewer; and up to LONG passages three times as long, in which a ring of keys goes round.
 
-    All there are when the split has fewer.
+    Raises InputError when every validation piece is shorter than a window.
     """
     length = windows.length
+    chosen = spread(windows, length, config.windows)
+    if not chosen:
+        raise InputError(f"export: no validation piece has {length} frames; make window.length smaller")
+    return chosen + spread(windows, 3 * length, LONG)
+
+
+def spread(windows: Windows, length: int, most: int) -> list[Roll]:
+    """At most `most` passages of `length` frames, evenly spread over the validation split."""
     starts = [
-        (start + offset, length)
+        start + offset
         for start, size in zip(windows.starts["valid"], windows.lengths["valid"], strict=True)
-        for offset in range(0, int(size) - length + 1, max(1, length // 8))
+        for offset in range(0, int(size) - length + 1, max(1, windows.length // 8))
     ]
-    picks = np.linspace(0, len(starts) - 1, min(config.windows, len(starts))).round().astype(int)
-    return [np.asarray(windows.frames[start : start + length]) for start, _ in (starts[at] for at in picks)]
+    picks = np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int)
+    return [np.asarray(windows.frames[start : start + length]) for start in (starts[at] for at in picks)]

@@ -83,8 +83,10 @@ def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
     from pianoai.dataset import Batch
 
     batch = Batch(torch.zeros(1, 50, 264), torch.zeros(1, 50, 264), torch.ones(1, 50))
-    found, _, loud = likelihood.mean_prediction(Coin(), batch, 4000, torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+    found, again, loud = likelihood.mean_prediction(Coin(), batch, 4000, torch.Generator().manual_seed(1))  # type: ignore[arg-type]
     low, high = 1 / (1 + math.e), 1 / (1 + math.exp(-2))
     assert found.mean() == pytest.approx((low + high) / 2, abs=0.003)
+    # struck again, given that it sounds: both hang on the same noise
+    assert again.mean() == pytest.approx((low**2 + high**2) / (low + high), abs=0.003)
     # p(sounds) * intensity is averaged together, since both hang on the same noise
     assert loud.mean() == pytest.approx((low**2 + high**2) / 2, abs=0.003)

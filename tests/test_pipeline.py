@@ -238,7 +238,7 @@ def test_bad_input_ends_in_one_line(project: Project) -> None:
         "model.heads=two": "error: params.yaml: model.heads must be a whole number, not 'two'",
         "data.source=spotify": "error: params.yaml: data.source must be one of corpus, folder, kaggle, not 'spotify'",
         "train.epochs=0": "error: params.yaml: train.epochs must be at least 1, not 0",
-        "data.folder=lambda_pkg": "error: lambda_pkg",
+        "data.folder=docs": "error: docs: no MIDI files",
     }.items():
         output = project.run("dvc", "exp", "run", "-S", setting, fails=True)
         assert message in output

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pandas as pd
 import pytest
 
 from pianoai import windows
+from pianoai.baseline import passages
 from pianoai.collection import Collection
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import notes_to_roll
@@ -81,3 +83,18 @@ def test_writing_twice_gives_the_same_bytes(collection: Collection, tmp_path: Pa
         written.append([(tmp_path / name / file).read_bytes() for file in ("frames.npy", "windows.npz")])
     assert written[0] == written[1]
     assert set(summary) == {"train", "valid", "test"}
+
+
+def test_the_baseline_counts_every_transition_once(music: Windows, collection: Collection) -> None:
+    belongs = [len(notes_to_roll(collection.notes_of(at), 4)) for at in range(len(collection))]
+    spans = passages(music)
+    assert sum(end - start for start, end in spans) == sum(belongs) - sum(
+        int(music.lengths[split].sum()) for split in ("valid", "test")
+    )
+    assert len(spans) == 6
+    overlapping = replace(
+        music,
+        starts=music.starts | {"train": np.array([100, 132, 300])},
+        lengths=music.lengths | {"train": np.array([65, 65, 20])},
+    )
+    assert passages(overlapping) == [(100, 197), (300, 320)]

@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[1]
 
 def pythons() -> dict[str, str]:
     """The interpreters of this machine that Lambda has too, by version."""
-    found = {}
+    found: dict[str, str] = {}
+    if sys.platform != "linux":  # where the wheels for Lambda cannot run
+        return found
     for version in ("3.13", "3.12", "3.14"):
         known = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}*/bin/python{version}"))
         on_path = shutil.which(f"python{version}")

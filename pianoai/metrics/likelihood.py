@@ -78,15 +78,18 @@ def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed:
 def mean_prediction(
     model: FrameModel, batch: Batch, samples: int, generator: torch.Generator
 ) -> tuple[Floats, Floats, Floats]:
-    """Means over noise of p(sounds), p(struck again), p(sounds) * intensity; each (time, 88), for one window."""
+    """For one window, each (time, 88): p(sounds), p(struck again if it sounds), p(sounds) * intensity.
+
+    All are marginals over the noise: the second is the mean of p(sounds and is struck again) over that of p(sounds).
+    """
     shape = (*batch.features.shape[:2], model.latent)
     total = torch.zeros(3, shape[1], PITCHES)
     for _ in range(samples):
         latent = torch.rand(*shape, generator=generator)
         sounds, again, loud = torch.sigmoid(model(batch.features, latent))[0].unbind(-2)
-        total += torch.stack([sounds, again, sounds * loud])
-    sounds, again, loudness = (total / samples).numpy()
-    return sounds, again, loudness
+        total += torch.stack([sounds, sounds * again, sounds * loud])
+    sounds, both, loudness = (total / samples).numpy()
+    return sounds, both / np.maximum(sounds, 1e-12), loudness
 
 
 def nll(predictions: Predictions) -> NDArray[np.float64]:

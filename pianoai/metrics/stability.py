@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model
 from pianoai.runtime.roll import Roll
 from pianoai.runtime.sampling import generate
@@ -19,6 +20,10 @@ def behaviour(rolls: list[Roll], real: list[Roll]) -> dict[str, float]:
     Drift is the last quarter of a roll-out less its first quarter. longest_repeat: frames in a row, over
     all roll-outs, in which the same pitches sound (a note struck again is a repeat as well).
     """
+    if not density(real):
+        raise InputError(
+            "evaluate: the passages after the prompts are silent; raise evaluate.rollouts or give more music"
+        )
     quarter = len(rolls[0]) // 4
     first = [roll[:quarter] for roll in rolls]
     last = [roll[-quarter:] for roll in rolls]

@@ -11,6 +11,7 @@ from pianoai.runtime.model import Model
 from pianoai.runtime.roll import HELD, PITCHES, SILENT, Roll
 
 CERTAIN = 1e-6  # no probability is nearer to 0 or 1
+TINIEST = 1e-12  # keeps a division defined
 SEED = 0  # of the noise, so that a score is the same each time
 
 Probabilities = NDArray[np.float64]  # (frames, 88), or with sounding and struck (2, frames, 88)
@@ -104,8 +105,10 @@ def predict(model: Model, roll: Roll) -> Probabilities:
         for at, frame in enumerate(roll[:-1].astype(np.float32)):
             noise = chance.random(metadata.noise, np.float32)
             _, probabilities, state = model.step(frame, state, noise, temperature)
-            total[:, at] += probabilities[:2]
-    mean = total / metadata.samples
+            total[0, at] += probabilities[0]
+            total[1, at] += probabilities[0] * probabilities[1]
+    # Marginals over the noise: struck again, given that it sounds.
+    mean = np.stack([total[0] / metadata.samples, total[1] / np.maximum(total[0], TINIEST)])
     return np.stack(
         [
             _calibrate(mean[0], *metadata.calibration["sounding"]),
