@@ -36,6 +36,7 @@ def summary(metrics: Path) -> str:
     table = pd.DataFrame(
         {
             name: {column: blocks["valid"][key] for key, column in SHOWN.items()}
+            | {"MSE": f"{blocks['valid']['mse']:.5f}"}
             | {"test nll": blocks["test"]["nll"], "parameters": f"{blocks['complexity']['parameters']:,}"}
             for name, blocks in rows.items()
         }

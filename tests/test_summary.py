@@ -30,7 +30,7 @@ def test_the_table_is_made_of_the_metrics(tmp_path: Path) -> None:
     costs = {"window": {"seconds": 1.4, "peak_mb": 9.0}, "train@gan": {"seconds": 60.0, "peak_mb": 9.0}}
     (tmp_path / "timings.json").write_text(json.dumps(costs))
     lines = summary(tmp_path).splitlines()
-    assert " ".join(lines[4].split()) == "wgan 2.000 2.125 2.250 2.375 2.500 2.625 2.750 2.875 2.500 3,000"
+    assert " ".join(lines[4].split()) == "wgan 2.000 2.125 2.250 2.375 2.500 2.625 2.75000 2.875 2.500 3,000"
     assert lines[6:] == [
         "Chosen: wgan: valid nll 2.000, the lowest",
         "  not gan: over 9 bytes",
