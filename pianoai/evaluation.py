@@ -101,9 +101,12 @@ def evaluate(
     return Evaluation(metrics, curve, prompts, generated, real)
 
 
-def rounded(values: dict[str, float]) -> dict[str, float]:
-    """Six digits after the point: enough to compare, and short enough to read."""
-    return {key: value if isinstance(value, int) else round(value, 6) for key, value in values.items()}
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Six digits after the point, in blocks inside as well: enough to compare, and short enough to read."""
+    return {
+        key: rounded(value) if isinstance(value, dict) else value if isinstance(value, int) else round(value, 6)
+        for key, value in values.items()
+    }
 
 
 def read_description(description: dict[str, Any]) -> runtime.Metadata:

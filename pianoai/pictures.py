@@ -29,7 +29,8 @@ def draw(prompt: Roll, generated: Roll, real: Roll, frames_per_beat: int, title:
         roll = np.zeros((len(prompt) + shown, MIDI_PITCHES), np.uint8)
         both = np.concatenate([prompt, continuation])
         roll[: len(both), LOWEST_PITCH : LOWEST_PITCH + PITCHES] = darkened(both)
-        pypianoroll.plot_pianoroll(panel, roll, resolution=frames_per_beat, cmap="Blues", grid_axis="y", ytick="octave")
+        pypianoroll.plot_pianoroll(panel, roll, resolution=frames_per_beat, cmap="Blues", grid_axis="y", ytick="off")
+        panel.set_yticks(range(24, 109, 12), [f"C{octave}" for octave in range(1, 9)])  # C4 is middle C, 60
         panel.set_ylim(LOWEST_PITCH, LOWEST_PITCH + PITCHES)
         panel.axvline(len(prompt) - 0.5, color="crimson", linewidth=1)
         bars = np.arange(0, len(roll) + 1, 16 * frames_per_beat)

@@ -43,8 +43,11 @@ def test_scores_by_hand(said: Predictions) -> None:
     assert found["f1"] == pytest.approx(0.75)
     # said to be struck: 0.5, 0.54, both right; three are
     assert found["onset_f1"] == pytest.approx(0.8)
-    assert found["nll"] == found["nll_raw"] == pytest.approx((FIRST + SECOND) / 2)
+    assert found["nll"] == found["raw"]["nll"] == pytest.approx((FIRST + SECOND) / 2)
     assert found["nll_changed"] == pytest.approx(FIRST)
+    shifted = likelihood.scores(said, Calibration(sounding=(2.0, 0.0)), Thresholds(sounding=0.4, onset=0.3))
+    assert shifted["raw"] == found["raw"] == {key: found[key] for key in ("nll", "nll_changed", "mse", "cosine")}
+    assert shifted["nll"] != found["nll"]
     assert found["mse"] == pytest.approx((0.01 + 0.04 + 0.16) / 6)
     cosines = (0.35 / (0.5 * math.sqrt(0.5)), 0.37 / (math.sqrt(0.29) * math.sqrt(0.61)))
     assert found["cosine"] == pytest.approx(1 - sum(cosines) / 2, rel=1e-6)

@@ -1,6 +1,7 @@
 """How well the next frame is predicted: likelihood, skill, precision and recall, regression of intensity."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,21 +160,30 @@ def counts(chance: Floats, happened: Bools, threshold: float) -> tuple[float, fl
     return precision, recall, f1
 
 
-def scores(raw: Predictions, calibration: Calibration, thresholds: Thresholds) -> dict[str, float]:
-    """All scores of a split but skill, from a model's own probabilities."""
+def scores(raw: Predictions, calibration: Calibration, thresholds: Thresholds) -> dict[str, Any]:
+    """All scores of a split but skill, from a model's own probabilities, once calibrated.
+
+    `raw` holds those without calibration that a change of probabilities which keeps their order can change.
+    """
     predictions = calibration.apply(raw)
-    nats = nll(predictions)
     precision, recall, f1 = counts(predictions.sounds, predictions.truth, thresholds.sounding)
     _, _, onset_f1 = counts(predictions.onset(), predictions.struck, thresholds.onset)
-    return {
-        "nll": float(nats.mean()),
-        "nll_raw": float(nll(raw).mean()),
-        "nll_changed": float(nats[predictions.changed].mean()),
+    return values(predictions) | {
         "precision": precision,
         "recall": recall,
         "f1": f1,
         "onset_f1": onset_f1,
         "average_precision": float(average_precision_score(predictions.truth.ravel(), predictions.sounds.ravel())),
+        "raw": values(raw),
+    }
+
+
+def values(predictions: Predictions) -> dict[str, float]:
+    """The scores that depend on the probabilities themselves and not only on their order."""
+    nats = nll(predictions)
+    return {
+        "nll": float(nats.mean()),
+        "nll_changed": float(nats[predictions.changed].mean()),
         "mse": float(np.square(predictions.loudness - predictions.intensity).mean()),
         "cosine": cosine_distance(predictions.loudness, predictions.intensity),
     }
