@@ -239,7 +239,7 @@ def test_other_heads_run_the_transformers_branch_alone(project: Project) -> None
 @pytest.mark.slow
 def test_bad_input_ends_in_one_line(project: Project) -> None:
     for setting, message in {
-        "model.heads=3": "error: params.yaml: model.heads must divide model.embed_dim: 24 / 3",
+        "model.heads=5": "error: params.yaml: model.heads must divide model.embed_dim: 24 / 5",
         "model.heads=two": "error: params.yaml: model.heads must be a whole number, not 'two'",
         "data.source=spotify": "error: params.yaml: data.source must be one of corpus, folder, kaggle, not 'spotify'",
         "train.epochs=0": "error: params.yaml: train.epochs must be at least 1, not 0",
