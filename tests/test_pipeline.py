@@ -232,7 +232,7 @@ def test_other_heads_run_the_transformers_branch_alone(project: Project) -> None
     changed = project.run("dvc", "metrics", "diff")
     assert re.search(r"metrics/transformer.json +valid.nll ", changed)
     assert not re.search(r"metrics/(gan|wgan|copy).json", changed)
-    project.run("git", "checkout", "-q", ".")
+    project.run("git", "reset", "-q", "--hard")
     project.run("dvc", "checkout")
 
 
@@ -248,5 +248,5 @@ def test_bad_input_ends_in_one_line(project: Project) -> None:
         output = project.run("dvc", "exp", "run", "-S", setting, fails=True)
         assert message in output
         assert "Traceback" not in output
-        project.run("git", "checkout", "-q", ".")
+        project.run("git", "reset", "-q", "--hard")
         project.run("dvc", "checkout", "--quiet")
