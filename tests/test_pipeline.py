@@ -237,16 +237,31 @@ def test_other_heads_run_the_transformers_branch_alone(project: Project) -> None
 
 
 @pytest.mark.slow
-def test_bad_input_ends_in_one_line(project: Project) -> None:
-    for setting, message in {
-        "model.heads=5": "error: params.yaml: model.heads must divide model.embed_dim: 24 / 5",
-        "model.heads=two": "error: params.yaml: model.heads must be a whole number, not 'two'",
-        "data.source=spotify": "error: params.yaml: data.source must be one of corpus, folder, kaggle, not 'spotify'",
-        "train.epochs=0": "error: params.yaml: train.epochs must be at least 1, not 0",
-        "data.folder=docs": "error: docs: no MIDI files",
-    }.items():
-        output = project.run("dvc", "exp", "run", "-S", setting, fails=True)
-        assert message in output
-        assert "Traceback" not in output
-        project.run("git", "reset", "-q", "--hard")
-        project.run("dvc", "checkout", "--quiet")
+@pytest.mark.parametrize(
+    ("stage", "section", "key", "value", "message"),
+    [
+        ("train transformer", "model", "heads", 5, "model.heads must divide model.embed_dim: 24 / 5"),
+        ("train transformer", "model", "heads", "two", "model.heads must be a whole number, not 'two'"),
+        ("train gan", "train", "epochs", 0, "train.epochs must be at least 1, not 0"),
+        ("download", "data", "source", "spotify", "data.source must be one of corpus, folder, kaggle, not 'spotify'"),
+        ("download", "data", "folder", "docs", "docs: no MIDI files"),
+    ],
+)
+def test_bad_input_ends_in_one_line(
+    project: Project, stage: str, section: str, key: str, value: object, message: str
+) -> None:
+    path = project.root / "params.yaml"
+    before = path.read_bytes()
+    yaml = YAML()
+    params = yaml.load(before)
+    params[section][key] = value
+    yaml.dump(params, path)
+    name, *item = stage.split()
+    try:
+        output = project.run(sys.executable, "-m", f"stages.{name}", *item, fails=True)
+    finally:
+        path.write_bytes(before)
+    last = output.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in output
