@@ -109,19 +109,19 @@ class Project:
         return json.loads((self.root / f"metrics/{name}.json").read_text("utf-8"))
 
 
-def copy_files(target: Path, skipped: str = "$^") -> None:
-    """Copy what git knows or would take of this repository, but for paths that begin as `skipped` says."""
+def copy_files(target: Path) -> None:
+    """Copy what git knows or would take of this repository, but for results."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
-        if not re.match(skipped, name) and (ROOT / name).is_file():
+        if not re.match(RESULTS, name) and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target / name)
 
 
 def test_the_committed_lock_is_not_stale(tmp_path: Path) -> None:
     """In a copy with the committed results and no data, so that an experiment in this folder does not matter."""
-    copy_files(tmp_path, RESULTS)
+    copy_files(tmp_path)
     listed = subprocess.run(
         ["git", "ls-tree", "-r", "--name-only", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -154,7 +154,7 @@ TINY = {
 def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The pipeline after its first run, on eight chorales as MIDI files and with tiny models."""
     root = tmp_path_factory.mktemp("project")
-    copy_files(root, RESULTS)
+    copy_files(root)
     if (ROOT / ".cache/wheels").is_dir():
         shutil.copytree(ROOT / ".cache/wheels", root / ".cache/wheels")
     yaml = YAML()
