@@ -21,24 +21,28 @@ class Batch(NamedTuple):
     mask: Tensor  # (batch, time) 1 where the frame to predict is music
 
 
-class RollDataset(Dataset[Roll]):
-    """The windows of one split as rolls (frames, 88), each transposed at random by up to `transpose` semitones."""
+class RollDataset(Dataset[tuple[Roll, Roll]]):
+    """The windows of one split, each transposed at random by up to `transpose` semitones.
+
+    A window is its roll and the velocities of what sounds in it, held notes included, both (frames, 88).
+    """
 
     def __init__(self, windows: Windows, split: str, transpose: int) -> None:
         self.frames = windows.frames
         self.starts = windows.starts[split]
         self.lengths = windows.lengths[split]
+        self.held = windows.held[split]
         self.transpose = transpose
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, at: int) -> Roll:
-        roll: Roll = np.asarray(self.frames[self.starts[at] : self.starts[at] + self.lengths[at]])
-        if not self.transpose:
-            return roll
-        shift = int(torch.randint(-self.transpose, self.transpose + 1, ()))
-        return transposed(roll, shift)
+    def __getitem__(self, at: int) -> tuple[Roll, Roll]:
+        start = self.starts[at]
+        roll = np.vstack([self.held[at], self.frames[start : start + self.lengths[at]]])
+        if self.transpose:
+            roll = transposed(roll, int(torch.randint(-self.transpose, self.transpose + 1, ())))
+        return roll[1:], velocities(roll)[1:]
 
 
 def transposed(roll: Roll, shift: int) -> Roll:
@@ -50,17 +54,17 @@ def transposed(roll: Roll, shift: int) -> Roll:
     return np.roll(roll, shift, axis=1)
 
 
-def collate(rolls: list[Roll]) -> Batch:
-    """A batch from windows of different lengths, padded with silence that does not count."""
-    longest = max(len(roll) for roll in rolls)
-    padded = np.zeros((len(rolls), longest, PITCHES), np.uint8)
-    loudness = np.zeros_like(padded)
-    mask = np.zeros((len(rolls), longest - 1), np.float32)
-    for at, roll in enumerate(rolls):
-        padded[at, : len(roll)] = roll
-        loudness[at, : len(roll)] = velocities(roll)
+def collate(windows: list[tuple[Roll, Roll]]) -> Batch:
+    """A batch from rolls and their velocities of different lengths, padded with silence that does not count."""
+    longest = max(len(roll) for roll, _ in windows)
+    rolls = np.zeros((len(windows), longest, PITCHES), np.uint8)
+    loudness = np.zeros_like(rolls)
+    mask = np.zeros((len(windows), longest - 1), np.float32)
+    for at, (roll, velocity) in enumerate(windows):
+        rolls[at, : len(roll)] = roll
+        loudness[at, : len(roll)] = velocity
         mask[at, : len(roll) - 1] = 1
-    features = planes(torch.from_numpy(padded), torch.from_numpy(loudness))
+    features = planes(torch.from_numpy(rolls), torch.from_numpy(loudness))
     return Batch(features[:, :-1], features[:, 1:], torch.from_numpy(mask))
 
 

@@ -147,22 +147,13 @@ def choose_prompts(windows: Windows, config: EvaluateConfig) -> tuple[list[Roll]
     Raises InputError when there are fewer than PICTURES.
     """
     length = config.prompt
-    places = [
-        (roll, start)
-        for roll in map(np.asarray, windows.rolls("valid"))
-        for start in range(0, len(roll) - 2 * length + 1, length)
-    ]
-    if len(places) < PICTURES:
+    chosen = windows.excerpts("valid", 2 * length, length, config.rollouts)
+    if len(chosen) < PICTURES:
         raise InputError(
-            f"evaluate.prompt: the validation split has {len(places)} passages of {2 * length} frames, and {PICTURES} "
+            f"evaluate.prompt: the validation split has {len(chosen)} passages of {2 * length} frames, and {PICTURES} "
             "are needed; make it smaller, or give more music"
         )
-    picks = np.linspace(0, len(places) - 1, min(config.rollouts, len(places))).round().astype(int)
-    chosen = [places[at] for at in picks]
-    return (
-        [roll[start : start + length] for roll, start in chosen],
-        [roll[start + length : start + length + config.frames] for roll, start in chosen],
-    )
+    return [roll[:length] for roll in chosen], [roll[length : length + config.frames] for roll in chosen]
 
 
 def precision_recall(predictions: likelihood.Predictions) -> pd.DataFrame:

@@ -236,18 +236,8 @@ def choose_windows(windows: Windows, config: ExportConfig) -> list[Roll]:
     Raises InputError when every validation piece is shorter than a window.
     """
     length = windows.length
-    chosen = spread(windows, length, config.windows)
+    chosen = windows.excerpts("valid", length, length // 8, config.windows)
     if not chosen:
         raise InputError(f"export: no validation piece has {length} frames; make window.length smaller")
-    return chosen + spread(windows, 3 * length, LONG)
-
-
-def spread(windows: Windows, length: int, most: int) -> list[Roll]:
-    """At most `most` passages of `length` frames, evenly spread over the validation split."""
-    starts = [
-        start + offset
-        for start, size in zip(windows.starts["valid"], windows.lengths["valid"], strict=True)
-        for offset in range(0, int(size) - length + 1, max(1, windows.length // 8))
-    ]
-    picks = np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int)
-    return [np.asarray(windows.frames[start : start + length]) for start in (starts[at] for at in picks)]
+    long = windows.excerpts("valid", 3 * length, length // 8, LONG)
+    return [roll[:length] for roll in chosen] + [roll[: 3 * length] for roll in long]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
@@ -18,7 +19,12 @@ from pianoai.checkpoint import Checkpoint, family
 from pianoai.dataset import RollDataset, collate
 from pianoai.losses import LossConfig
 from pianoai.models.objective import TrainConfig
+from pianoai.runtime.errors import InputError
 from pianoai.windows import Windows
+
+
+class Diverged(InputError):
+    """Training left the numbers, as it does with too high a learning rate."""
 
 
 class Curve(Callback):
@@ -47,7 +53,7 @@ def train(
     """Train the family `name`; returns the best weights, the curve by epoch, and a summary.
 
     Weights are those of the epoch with the best likelihood on the validation split; training ends when
-    it has not improved for `patience` epochs.
+    it has not improved for `patience` epochs. Raises Diverged when it is no longer a number.
     """
     pl.seed_everything(budget.seed, verbose=False)
     module = family(name)
@@ -70,9 +76,11 @@ def train(
             deterministic=True,
         )
         trainer.fit(training, loader, valid)
+        table = pd.DataFrame(curve.rows)
+        losses = table["valid_nll"]
+        if not np.isfinite(losses).all():
+            raise Diverged(f"training diverged: the validation nll of epoch {len(table)} is not a number")
         training.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
-    table = pd.DataFrame(curve.rows)
-    losses = table["valid_nll"]
     summary = {
         "best_epoch": int(losses.idxmin()) + 1,
         "epochs": len(table),

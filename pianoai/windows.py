@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import HELD, PITCHES, TICKS_PER_BEAT, Roll, notes_to_roll
+from pianoai.runtime.roll import HELD, PITCHES, TICKS_PER_BEAT, Roll, notes_to_roll, velocities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +63,15 @@ class Windows:
 
     `starts` and `lengths` are in frames. A train window is at most `segment + 1` frames of one piece:
     a segment, and the frame after it. A valid or test window is a whole piece.
+
+    `held` (windows, 88) are the velocities of the notes that began before a window of `starts` and are held in
+    its first frame, 0 for all others.
     """
 
     frames: Roll  # (all frames, 88), memory-mapped
     starts: dict[str, NDArray[np.int64]]
     lengths: dict[str, NDArray[np.int64]]
+    held: dict[str, Roll]
     frames_per_beat: int
     length: int  # frames that a model sees before the one it predicts
     segment: int
@@ -77,6 +81,17 @@ class Windows:
         """The windows of a split, as views."""
         for start, length in zip(self.starts[split], self.lengths[split], strict=True):
             yield self.frames[start : start + length]
+
+    def excerpts(self, split: str, length: int, step: int, most: int) -> list[Roll]:
+        """At most `most` excerpts evenly spread over the windows of a split; each runs to its window's end.
+
+        They begin `step` frames apart or more, and are at least `length` frames long.
+        """
+        places = [
+            roll[offset:] for roll in self.rolls(split) for offset in range(0, len(roll) - length + 1, max(1, step))
+        ]
+        picks = np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int)
+        return [np.asarray(places[at]) for at in picks]
 
 
 def write(
@@ -102,7 +117,8 @@ def write(
     for at, piece in enumerate(rolls):
         frames[ends[at] - sizes[at] : ends[at]] = piece
     frames.flush()
-    arrays: dict[str, NDArray[np.int64]] = {}
+    loudness = np.concatenate([velocities(piece) for piece in rolls])
+    arrays: dict[str, NDArray[Any]] = {}
     summary: dict[str, dict[str, float]] = {}
     for name, members in divide(pieces, split).items():
         spans = [(int(ends[at] - sizes[at]), int(sizes[at])) for at in members if sizes[at] > 1]
@@ -110,7 +126,9 @@ def write(
             spans = list(cut(spans, window))
         if not spans:
             raise InputError(f"the {name} split has no music; give more pieces or change split.{name}")
-        arrays[f"{name}_starts"], arrays[f"{name}_lengths"] = np.array(spans, np.int64).T
+        starts, arrays[f"{name}_lengths"] = np.array(spans, np.int64).T
+        arrays[f"{name}_starts"] = starts
+        arrays[f"{name}_held"] = np.where(frames[starts] == HELD, loudness[starts], np.uint8(0))
         shapes = [rolls[at] for at in members]
         summary[name] = describe(shapes, len(spans))
     checksum = hashlib.sha256(frames.data)
@@ -207,6 +225,7 @@ def read(directory: Path) -> Windows:
         frames,
         {name: values[f"{name}_starts"] for name in SPLITS},
         {name: values[f"{name}_lengths"] for name in SPLITS},
+        {name: values[f"{name}_held"] for name in SPLITS},
         int(values["frames_per_beat"]),
         int(values["length"]),
         int(values["segment"]),

@@ -16,14 +16,19 @@ def main(name: str) -> None:
     from pianoai.checkpoint import family
     from pianoai.losses import LossConfig
     from pianoai.models.objective import TrainConfig
+    from pianoai.runtime.errors import InputError
 
-    checkpoint, curve, summary = training.train(
-        name,
-        params.read(SECTIONS[name], family(name).Config),
-        windows.read(Path("data")),
-        params.read("train", TrainConfig),
-        params.read("loss", LossConfig),
-    )
+    section = SECTIONS[name]
+    try:
+        checkpoint, curve, summary = training.train(
+            name,
+            params.read(section, family(name).Config),
+            windows.read(Path("data")),
+            params.read("train", TrainConfig),
+            params.read("loss", LossConfig),
+        )
+    except training.Diverged as error:
+        raise InputError(f"{error}; make {section}.learning_rate smaller") from None
     checkpoint.write(Path(f"models/{name}.pt"))
     write_csv(Path(f"plots/train/{name}.csv"), curve)
     write_json(Path(f"metrics/train/{name}.json"), summary)

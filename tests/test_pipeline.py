@@ -67,7 +67,7 @@ def test_params_are_exactly_the_sections_a_stage_reads(expanded: dict[str, Any])
         name, _, item = address.partition("@")
         text = (ROOT / f"stages/{name}.py").read_text("utf-8")
         read = set(re.findall(r'params\.read\("(\w+)"', text))
-        if "params.read(SECTIONS[name]" in text:
+        if "params.read(section" in text:
             read.add(SECTIONS[item])
         assert stage["params"] == read, address
         assert stage["cmd"] == f"python -m stages.{name}" + (f" {item}" if item else "")
@@ -265,3 +265,19 @@ def test_bad_input_ends_in_one_line(
     assert last.startswith("error: ")
     assert message in last
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_a_failed_experiment_says_why_and_is_undone_as_the_readme_tells(project: Project) -> None:
+    path = project.root / "params.yaml"
+    before = path.read_bytes()
+    for setting, message in {
+        "data.source=spotify": "error: params.yaml: data.source must be one of corpus, folder, kaggle, not 'spotify'",
+        "model.heads=5": "error: params.yaml: model.heads must divide model.embed_dim: 24 / 5",
+    }.items():
+        output = project.run("dvc", "exp", "run", "-S", setting, fails=True)
+        assert message in output
+        assert "Traceback" not in output
+        project.run("touch", "params.yaml")
+        project.run("git", "checkout", ".")
+        assert path.read_bytes() == before

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pianoai import checkpoint
+from pianoai import checkpoint, collection, windows
 from pianoai.checkpoint import Checkpoint, family
 from pianoai.dataset import RollDataset, batches, collate, transposed
 from pianoai.losses import LossConfig
@@ -15,8 +15,9 @@ from pianoai.metrics.likelihood import nll, predict
 from pianoai.models.objective import TrainConfig, frame_losses, schedule, validation_nll
 from pianoai.models.supervised import Muon, orthogonal
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import PITCHES, intensity
-from pianoai.training import train
+from pianoai.runtime.roll import PITCHES, Notes, intensity, make_notes
+from pianoai.sources import Piece
+from pianoai.training import Diverged, train
 from pianoai.windows import Windows
 
 BUDGET = TrainConfig(
@@ -119,8 +120,9 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
 def test_collate_pads_with_silence_that_does_not_count(music: Windows) -> None:
     dataset = RollDataset(music, "train", 0)
     at = int(np.argmin(music.lengths["train"]))
-    rolls = [dataset[at], dataset[0]]
-    batch = collate(rolls)
+    items = [dataset[at], dataset[0]]
+    batch = collate(items)
+    rolls = [roll for roll, _ in items]
     short, long = len(rolls[0]), len(rolls[1])
     assert short < long
     assert batch.mask.sum(1).tolist() == [short - 1, long - 1]
@@ -128,6 +130,51 @@ def test_collate_pads_with_silence_that_does_not_count(music: Windows) -> None:
     np.testing.assert_array_equal(batch.features[0, : short - 1, :PITCHES].numpy() > 0, rolls[0][:-1] > 0)
     np.testing.assert_allclose(batch.targets[1, :, 2 * PITCHES :].numpy(), intensity(rolls[1])[1:])
     assert not batch.targets[0, short - 1 :].any()
+
+
+def test_a_held_note_keeps_its_velocity_in_the_next_window(tmp_path: Path) -> None:
+    # A note of velocity 100 that sounds throughout, one of 30 that ends in frame 5, one of 50 struck in frame 6.
+    notes = make_notes([(0, 60, 60, 100), (6, 30, 64, 30), (36, 12, 67, 50)])
+    pieces = [Piece(name, name, shifted(notes, at), "checksum", 0) for at, name in enumerate("abc")]
+    collection.write(pieces, tmp_path, 0.0)
+    windows.write(
+        collection.read(tmp_path),
+        tmp_path,
+        windows.RollConfig(4),
+        windows.WindowConfig(length=2, segment=4, hop=4),
+        windows.SplitConfig(valid=0.3, test=0.3, seed=0),
+    )
+    found = windows.read(tmp_path)
+    dataset = RollDataset(found, "train", 0)
+    assert found.lengths["train"].tolist() == [5, 5, 2]
+    features = collate([dataset[1]]).features[0, 0] * 127
+    sounding = torch.nonzero(features[:PITCHES]).ravel().tolist()
+    assert len(sounding) == 2
+    assert features[2 * PITCHES :][sounding].tolist() == pytest.approx([100, 30])
+    np.testing.assert_array_equal(dataset[1][1][:, sounding[0]], 100)
+    np.testing.assert_array_equal(dataset[1][1][:, sounding[1]], [30, 30, 0, 0, 0])
+    np.testing.assert_array_equal(dataset[1][1][:, sounding[1] + 3], [0, 0, 50, 50, 0])
+    # Transposed, a note takes its velocity along.
+    torch.manual_seed(3)
+    roll, velocity = RollDataset(found, "train", 11)[1]
+    assert roll[0].nonzero()[0].tolist() != sounding
+    assert velocity[0][roll[0] > 0].tolist() == [100, 30]
+
+
+def shifted(notes: Notes, semitones: int) -> Notes:
+    """The same music one or more semitones higher, and as many ticks longer, so that it is another piece."""
+    changed = notes.copy()
+    changed["pitch"] += semitones
+    changed["duration"][0] += semitones
+    return changed
+
+
+@pytest.mark.parametrize("rate", [float("1e30")])
+@pytest.mark.parametrize("name", TINY)
+def test_a_training_that_diverges_says_so(name: str, rate: float, music: Windows) -> None:
+    wild = family(name).Config(**TINY[name] | {"learning_rate": rate})
+    with pytest.raises(Diverged, match=r"^training diverged: the validation nll of epoch 1 is not a number$"):
+        train(name, wild, music, replace(BUDGET, epochs=2), LOSS)
 
 
 @pytest.mark.parametrize(("shift", "moved"), [(2, 2), (-2, -2), (-11, -5), (11, 6)])
@@ -197,4 +244,39 @@ def test_muon_orthogonalises_and_scales_its_step() -> None:
     expected = torch.ones(6, 15) * 0.95 - 0.1 * 0.2 * 15**0.5 * found
     torch.testing.assert_close(matrix.detach(), expected, atol=1e-3, rtol=0)
     assert bias.tolist() == pytest.approx([0.95 - 0.1, 0.95 + 0.1, 0.95], abs=1e-6)
-    assert len(optimizer.param_groups) == 2
+
+
+def trained(optimizer: torch.optim.Optimizer, weights: list[torch.nn.Parameter], steps: range) -> None:
+    for step in steps:
+        chance = torch.Generator().manual_seed(step)
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=chance)
+        optimizer.step()
+
+
+def test_muons_other_half_is_adamw() -> None:
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
+    trained(Muon([], [ours], learning_rate=0.01, weight_decay=0.1), [ours], range(20))
+    trained(torch.optim.AdamW([theirs], 0.01, betas=(0.9, 0.95), weight_decay=0.1), [theirs], range(20))
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+
+
+def test_muon_goes_on_from_its_saved_state(tmp_path: Path) -> None:
+    def begin() -> tuple[Muon, list[torch.nn.Parameter]]:
+        weights = [torch.nn.Parameter(torch.ones(3, 4)), torch.nn.Parameter(torch.ones(5))]
+        return Muon(weights[:1], weights[1:], learning_rate=0.01, weight_decay=0.1), weights
+
+    optimizer, unbroken = begin()
+    trained(optimizer, unbroken, range(8))
+    first, before = begin()
+    trained(first, before, range(4))
+    torch.save([before, first.state_dict()], tmp_path / "state.pt")
+    second, after = begin()
+    values, state = torch.load(tmp_path / "state.pt", weights_only=True)
+    second.load_state_dict(state)
+    with torch.no_grad():
+        for weight, value in zip(after, values, strict=True):
+            weight.copy_(value)
+    trained(second, after, range(4, 8))
+    for weight, expected in zip(after, unbroken, strict=True):
+        torch.testing.assert_close(weight, expected, atol=0, rtol=0)

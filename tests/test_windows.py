@@ -68,6 +68,19 @@ def test_changes() -> None:
     assert changes(roll).tolist() == [False, True, False, True, False]
 
 
+def test_excerpts_are_evenly_spread_and_run_to_the_end(music: Windows) -> None:
+    begins = []
+    for start, length in zip(music.starts["train"], music.lengths["train"], strict=True):
+        begins += [(start + offset, start + length) for offset in range(0, length - 20 + 1, 7)]
+    found = music.excerpts("train", 20, 7, 3)
+    wanted = [begins[0], begins[round((len(begins) - 1) / 2)], begins[-1]]
+    assert [len(roll) for roll in found] == [end - start for start, end in wanted]
+    for roll, (start, end) in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(roll, music.frames[start:end])
+    assert len(music.excerpts("train", 20, 7, 10**6)) == len(begins)
+    assert music.excerpts("valid", 10**6, 7, 3) == []
+
+
 def test_missing_windows_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"frames.npy: not found; run the stage `window` first"):
         windows.read(tmp_path)

@@ -46,6 +46,8 @@ class Calibration:
 
     def apply(self, predictions: Predictions) -> Predictions:
         """The same predictions with calibrated probabilities of sounding and struck again."""
+        if self == Calibration():
+            return predictions
         sounds = adjust(predictions.sounds, self.sounding)
         return replace(
             predictions,

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
@@ -64,7 +64,8 @@ class Muon(Optimizer):
 
     `learning_rate` serves both: an orthogonal update is scaled by 0.2 sqrt(larger side), which gives it the root
     mean square of an AdamW step (Liu et al. 2025, arXiv:2502.16982). PyTorch has a Muon too, but it computes
-    in bfloat16, which most CPUs do slowly: here it takes seven times as long.
+    in bfloat16, which most CPUs do slowly: here it takes seven times as long. Both halves are groups of one
+    optimiser, so that clipping, schedules and checkpoints see all of them.
     """
 
     def __init__(
@@ -73,12 +74,12 @@ class Muon(Optimizer):
         others: Iterable[Parameter],
         learning_rate: float,
         weight_decay: float,
-        momentum: float = 0.95,
     ) -> None:
-        self.adam = AdamW(others, learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
-        defaults = {"lr": learning_rate, "weight_decay": weight_decay, "momentum": momentum}
-        super().__init__(list(matrices), defaults)
-        self.param_groups += self.adam.param_groups  # so that clipping, schedules and checkpoints see all of them
+        groups: list[dict[str, Any]] = [
+            {"params": list(matrices), "update": "muon", "momentum": 0.95},
+            {"params": list(others), "update": "adamw", "betas": (0.9, 0.95)},
+        ]
+        super().__init__(groups, {"lr": learning_rate, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -87,18 +88,37 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        group = self.param_groups[0]
-        for matrix in group["params"]:
-            if matrix.grad is None:
-                continue
-            state = self.state[matrix]
-            average = state.setdefault("momentum", torch.zeros_like(matrix))
-            average.lerp_(matrix.grad, 1 - group["momentum"])
-            update = orthogonal(matrix.grad.lerp(average, group["momentum"]))
-            matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            matrix.add_(update, alpha=-0.2 * group["lr"] * max(matrix.shape) ** 0.5)
-        self.adam.step()
+        for group in self.param_groups:
+            update = muon_update if group["update"] == "muon" else adamw_update
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(update(parameter.grad, self.state[parameter], group), alpha=-group["lr"])
         return loss
+
+
+def muon_update(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """Nesterov momentum of the gradient, made orthogonal, with the root mean square of an AdamW step."""
+    average: Tensor = state.setdefault("momentum", torch.zeros_like(gradient))
+    average.lerp_(gradient, 1 - group["momentum"])
+    scale: float = 0.2 * max(gradient.shape) ** 0.5
+    return scale * orthogonal(gradient.lerp(average, group["momentum"]))
+
+
+def adamw_update(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """The mean gradient over the root mean square gradient, both corrected for starting at zero.
+
+    Kingma and Ba 2015, with the decay of weights apart from it (Loshchilov and Hutter 2019).
+    """
+    state["step"] = state.get("step", 0) + 1
+    mean: Tensor = state.setdefault("mean", torch.zeros_like(gradient))
+    square: Tensor = state.setdefault("square", torch.zeros_like(gradient))
+    first, second = group["betas"]
+    mean.lerp_(gradient, 1 - first)
+    square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    deviation = (square / (1 - second ** state["step"])).sqrt() + 1e-8
+    update: Tensor = mean / (1 - first ** state["step"]) / deviation
+    return update
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
