@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pianoai import __version__
 from pianoai.checkpoint import Checkpoint
 from pianoai.metrics.likelihood import Calibration, Thresholds
-from pianoai.models.frame import FrameModel, State, planes
+from pianoai.models.frame import FEATURES, FrameModel, State, planes
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
 from pianoai.runtime.errors import InputError
@@ -43,7 +43,7 @@ class ExportConfig:
 
 
 class Step(nn.Module):
-    """A model's step as the forward pass of a module, which is what is traced."""
+    """What is traced of a model: its step as the forward pass of a module, and `read`."""
 
     def __init__(self, model: FrameModel) -> None:
         super().__init__()
@@ -53,14 +53,23 @@ class Step(nn.Module):
         """See FrameModel.step."""
         return self.model.step(frame, state, noise, temperature)
 
+    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+        """See FrameModel.read."""
+        return self.model.read(features, memory, position)
+
 
 def trace(model: FrameModel) -> torch.jit.ScriptModule:
-    """The step as frozen TorchScript: straight-line code with the weights as constants."""
-    example = (torch.zeros(PITCHES), model.initial_state(), torch.full((model.noise,), 0.5), torch.tensor(1.0))
+    """The step and `read` as frozen TorchScript: straight-line code with the weights as constants."""
+    memory, position, intensity = model.initial_state()
+    noise, one = torch.full((model.noise,), 0.5), torch.tensor(1.0)
+    examples = {
+        "forward": (torch.zeros(PITCHES), (memory, position, intensity), noise, one),
+        "read": (torch.zeros(model.chunk, FEATURES), memory, position),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript announces its deprecation at every call
-        traced = torch.jit.trace(Step(model).eval(), example)  # type: ignore[no-untyped-call]
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
+        traced = torch.jit.trace_module(Step(model).eval(), examples)  # type: ignore[no-untyped-call]
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced, ["read"])
     return frozen
 
 
@@ -81,6 +90,7 @@ def describe(
         "frames_per_beat": checkpoint.frames_per_beat,
         "window": checkpoint.window,
         "noise": model.noise,
+        "read": model.chunk,
         "state": [
             {"shape": list(part.shape), "dtype": str(part.dtype).removeprefix("torch.")}
             for part in model.initial_state()

@@ -100,7 +100,7 @@ def test_banded_attention_equals_a_masked_square(time: int) -> None:
 
 def test_rotary_positions_depend_on_distance_alone_and_repeat() -> None:
     turns = rotations(WINDOW, 8)
-    assert turns.shape == (4 * WINDOW, 2, 4)
+    assert turns.shape == (4 * WINDOW, 2, 8)
     q, k = torch.randn(8), torch.randn(8)
 
     def score(at: int, of: int) -> float:

@@ -173,7 +173,7 @@ def test_metadata_of_a_good_model() -> None:
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"format": 2}, "format 1"),
+        ({"format": 1}, "format 2"),
         ({"window": 0}, "window"),
         ({"window": "3"}, "window"),
         ({"noise": -1}, "noise"),

@@ -14,12 +14,13 @@ STAYS, BEGINS, AGAIN, LOUDNESS = 0.75, 0.25, 0.4, 0.5  # the probabilities, and 
 
 def metadata(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "version": "0.1.0",
         "family": "tiny",
         "frames_per_beat": 4,
         "window": 3,
         "noise": 176,
+        "read": 0,
         "state": [{"shape": [88], "dtype": "float32"}],
         "samples": 1,
         "calibration": {"sounding": [1, 0], "struck": [1, 0]},

@@ -103,6 +103,10 @@ class Generator(FrameModel):
         context = self.context(memory.unsqueeze(0))
         return self.logits(context[0, 0], latent), memory
 
+    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+        """See FrameModel.read."""
+        return torch.cat([memory, features])[self.chunk :]
+
 
 class Critic(nn.Module):
     """Sees (window, next frame) and says how real the next frame is; without a sigmoid."""

@@ -49,6 +49,10 @@ class Model(FrameModel):
         """See FrameModel.step_logits."""
         return self.logits(features), memory
 
+    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+        """See FrameModel.read."""
+        return memory.clone()
+
 
 def count_rates(rolls: Iterable[Roll]) -> Tensor:
     """Rates (4, 88) as Model takes them, counted over consecutive frames of rolls (frames, 88).

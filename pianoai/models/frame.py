@@ -7,6 +7,7 @@ from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, SOFTE
 
 FEATURES = 3 * PITCHES  # of a frame that a model reads: sounding, struck, intensity
 OUTPUTS = 3  # rows of logits: sounds, is struck again if it sounds and sounded before, intensity if struck
+READ = 16  # frames that are read at once, if the window is not shorter
 RARELY = -3.0  # the logit of about one pitch in twenty
 State = tuple[Tensor, Tensor, Tensor]  # a model's memory, frames seen, intensities now
 
@@ -92,6 +93,15 @@ class FrameModel(nn.Module):
     def step_logits(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (3, 88) of the next frame from the planes (264,) of this one, and the new memory."""
         raise NotImplementedError
+
+    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+        """The memory after `chunk` more frames, from their planes (chunk, 264): what as many steps leave, at once."""
+        raise NotImplementedError
+
+    @property
+    def chunk(self) -> int:
+        """How many frames `read` takes."""
+        return min(READ, self.window)
 
     @property
     def noise(self) -> int:

@@ -39,7 +39,7 @@ SHARPNESS = 1.5  # of queries and of keys, at first
 
 
 def rotations(window: int, width: int) -> Tensor:
-    """Cosines and sines (4 * window, 2, width / 2) of rotary positions (Su et al. 2021).
+    """Cosines and sines (4 * window, 2, width) of rotary positions (Su et al. 2021), as `rotate` takes them.
 
     The original's frequencies are replaced by whole turns per 4 * window frames, spaced geometrically
     from one turn up to one turn in two frames: positions then repeat exactly after 4 * window frames, so that
@@ -49,14 +49,15 @@ def rotations(window: int, width: int) -> Tensor:
     turns = torch.logspace(0, torch.log2(torch.tensor(period / 2)).item(), width // 2, 2).round()
     parts = torch.arange(period)[:, None] * turns.long() % period  # whole numbers, so that repeats are exact
     angles = 2 * torch.pi * parts.double() / period
-    return torch.stack([angles.cos(), angles.sin()], 1).float()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], 1).float()
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn the pairs (first half, second half) of x (…, width) by turn (…, 2, width / 2)."""
+    """Turn the pairs (first half, second half) of x (…, width) by turn (…, 2, width)."""
     first, second = x.chunk(2, -1)
     cos, sin = turn.unbind(-2)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+    return x * cos + torch.cat([second, first], -1) * sin
 
 
 def banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
@@ -116,7 +117,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, turn: Tensor) -> Tensor:
-        """x (batch, time, width), turn (time, 2, width per head / 2)."""
+        """x (batch, time, width), turn (time, 2, width per head)."""
         batch, time, width = x.shape
         qkv = self.qkv(self.attention_norm(x)).view(batch, time, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, time, width / heads)
@@ -126,22 +127,35 @@ class Block(nn.Module):
         added: Tensor = self.dropout(self.feedforward(x))
         return x + added
 
-    def step(self, x: Tensor, ring: Tensor, turn: Tensor, slot: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, ring: Tensor, turn: Tensor, slot: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
         """One frame x (width,) against the ring (2, heads, window, width / heads) of keys and values.
 
-        `slot` (1,) is the place of the oldest key, which this frame's replaces; `filled` (window,) says
-        which places hold one.
+        `slot` (1,) is the place of the oldest key, which this frame's replaces; `barred` (window,) is 0 at
+        places that hold one and minus infinity at others.
         """
-        q, k, v = self.qkv(self.attention_norm(x)).view(3, self.heads, -1).unbind(0)
-        q, k = normalise(q) * self.sharpness[0, 0], normalise(k) * self.sharpness[1, 0]
-        new = torch.stack([rotate(k, turn), v])  # (2, heads, width / heads)
+        qkv = self.qkv(self.attention_norm(x)).view(3, self.heads, -1)
+        q, k = rotate(normalise(qkv[:2]) * self.sharpness[:, 0], turn).unbind(0)
+        new = torch.stack([k, qkv[2]])  # (2, heads, width / heads)
         ring = ring.index_copy(2, slot, new.unsqueeze(2))
-        q = rotate(q, turn).unsqueeze(1)  # (heads, 1, width / heads)
-        scores = torch.matmul(q, ring[0].transpose(1, 2)) / float(q.size(-1)) ** 0.5  # (heads, 1, window)
-        scores = torch.where(filled, scores, torch.full_like(scores, float("-inf")))
+        scale = float(q.size(-1)) ** -0.5
+        scores = torch.matmul(q.unsqueeze(1), ring[0].transpose(1, 2)) * scale + barred  # (heads, 1, window)
         out = torch.matmul(torch.softmax(scores, -1), ring[1])  # (heads, 1, width / heads)
         x = x + self.mix(out.reshape(-1))
         return x + self.feedforward(x), ring
+
+    def read(self, x: Tensor, ring: Tensor, turn: Tensor, slots: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
+        """A chunk of frames x (chunk, width) at once: what they become, and the ring with their keys and values.
+
+        turn (chunk, 2, width per head), slots (chunk,), barred (chunk, window + chunk): 0 where a frame sees a
+        place of the ring or a frame of the chunk, minus infinity elsewhere.
+        """
+        qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
+        q, k = rotate(normalise(qkv[:2]) * self.sharpness, turn).unbind(0)  # (heads, chunk, width / heads)
+        keys, values = torch.cat([ring[0], k], 1), torch.cat([ring[1], qkv[2]], 1)
+        scores = torch.matmul(q, keys.transpose(1, 2)) * float(q.size(-1)) ** -0.5 + barred
+        out = torch.matmul(torch.softmax(scores, -1), values).transpose(0, 1)
+        x = x + self.mix(out.reshape(len(x), -1))
+        return x + self.feedforward(x), ring.index_copy(2, slots, torch.stack([k, qkv[2]]))
 
 
 class Model(FrameModel):
@@ -174,12 +188,30 @@ class Model(FrameModel):
     def step_logits(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See FrameModel.step_logits."""
         slot = (position % self.window).view(1)
-        filled = torch.arange(self.window) <= position
+        barred = torch.where(torch.arange(self.window) <= position, 0.0, float("-inf"))
         turn = torch.index_select(self.turns, 0, (position % (4 * self.window)).view(1))[0]
         x = self.embed(features)
         rings: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            x, ring = block.step(x, memory[index], turn, slot, filled)
+            x, ring = block.step(x, memory[index], turn, slot, barred)
             rings.append(ring)
         return split_logits(self.out(self.norm(x))), torch.stack(rings)
+
+    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+        """See FrameModel.read."""
+        chunk = torch.arange(self.chunk)
+        at = position + chunk
+        slots, turn = at % self.window, torch.index_select(self.turns, 0, at % (4 * self.window))
+        age = (position - 1 - torch.arange(self.window)) % self.window + 1  # frames from a place's to `position`
+        distance = torch.cat([age, -chunk]) + chunk[:, None]  # (chunk, window + chunk)
+        filled = torch.cat([age, torch.zeros_like(chunk)]) <= position
+        seen = (distance >= 0) & (distance < self.window) & filled
+        barred = torch.where(seen, 0.0, float("-inf"))
+        x = self.embed(features)
+        rings: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            x, ring = block.read(x, memory[index], turn, slots, barred)
+            rings.append(ring)
+        return torch.stack(rings)

@@ -1,17 +1,19 @@
 """Compiles the code of a TorchScript archive into Python functions."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pianoai.runtime.archive import Archive, ModuleState
 from pianoai.runtime.errors import InputError
+from pianoai.runtime.operators.promotion import Operator
 from pianoai.runtime.translation import Names, Writer
 
 LONGEST_CODE = 8 * 1024 * 1024  # characters of source
 LONGEST_LOOP = 1_000_000  # iterations of all loops of one call
 
 Compiled = Callable[..., Any]
+Wrap = Callable[[str, Operator], Operator]  # an operator's name, the operator -> what to call instead
 
 
 class Loops:
@@ -57,22 +59,42 @@ class Program:
         sources = {name: Writer(self._names, name, node).function() for name, node in self.definitions.items()}
         self.missing = sorted(self._names.missing)
         if not self.missing:
-            self._compile(sources)
+            self._compiled = [compile(source, f"<{name}>", "exec") for name, source in sources.items()]
+            self.functions = self.bind(lambda name, operator: operator, lambda state: state)
 
-    def _compile(self, sources: dict[str, str]) -> None:
+    def bind(self, wrap: Wrap, attributes: Callable[[dict[str, Any]], Mapping[str, Any]]) -> dict[str, Compiled]:
+        """All functions by qualified name, calling ``wrap(name, operator)`` for every operator.
+
+        `attributes` gives what they see of a module's own.
+        """
+        names = self._names
+
+        def attributes_of(value: Any) -> Mapping[str, Any]:
+            if not isinstance(value, ModuleState):
+                raise InputError("only modules have attributes")
+            return attributes(value.state)
+
+        def call_method(value: Any, name: str) -> Compiled:
+            if not isinstance(value, ModuleState) or f"{value.type_name}.{name}" not in bound:
+                raise InputError(f"the model calls {name} on something that has no such method")
+            function = bound[f"{value.type_name}.{name}"]
+            return lambda *args, **kwargs: function(value, *args, **kwargs)
+
         namespace = {
-            **self._names.namespace,
+            **names.namespace,
+            **{python: wrap(name, names.namespace[python]) for name, python in names.operators.items()},
             "__builtins__": {},
             "inf": float("inf"),
             "nan": float("nan"),
             "tick": self.loops.tick,
             "counted": self.loops.range,
-            "call_method": self._call_method,
-            "attributes": self._attributes,
+            "call_method": call_method,
+            "attributes": attributes_of,
         }
-        for name, source in sources.items():
-            exec(compile(source, f"<{name}>", "exec"), namespace)
-            self.functions[name] = namespace[self._names.functions[name]]
+        for code in self._compiled:
+            exec(code, namespace)
+        bound: dict[str, Compiled] = {name: namespace[python] for name, python in names.functions.items()}
+        return bound
 
     def _read_definitions(self) -> None:
         if sum(map(len, self.archive.code.values())) > LONGEST_CODE:
@@ -99,14 +121,3 @@ class Program:
                         raise self._names.refuse(member, type(member).__name__)
             case _:
                 raise self._names.refuse(node, type(node).__name__)
-
-    def _attributes(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, ModuleState):
-            raise InputError("only modules have attributes")
-        return value.state
-
-    def _call_method(self, value: Any, name: str) -> Compiled:
-        if not isinstance(value, ModuleState) or f"{value.type_name}.{name}" not in self.functions:
-            raise InputError(f"the model calls {name} on something that has no such method")
-        function = self.functions[f"{value.type_name}.{name}"]
-        return lambda *args, **kwargs: function(value, *args, **kwargs)

@@ -2,23 +2,28 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import PITCHES, TICKS_PER_BEAT, Floats
+from pianoai.runtime.roll import HELD, LOUDEST, PITCHES, SILENT, TICKS_PER_BEAT, Floats, Roll, velocities
+
+if TYPE_CHECKING:
+    from pianoai.runtime.torchscript import Script
 
 METADATA = "pianoai.json"  # the name of the archive's extra file
-FORMAT = 1
+FORMAT = 2
 
 State = tuple[NDArray[Any], ...]
 # step(frame (88,), state, noise (N,), temperature ()) -> next frame (88,), probabilities (3, 88), state
 Step = Callable[[Floats, State, Floats, Floats], tuple[Floats, Floats, State]]
+# reader(rolls of Metadata.read frames (frames, 88), state) -> state
+Reader = Callable[[Roll, State], State]
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Metadata:
     frames_per_beat: int
     window: int  # frames
     noise: int  # uniform numbers that a step takes
+    read: int  # frames that `read` takes at once
     state: tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of every array of the state
     samples: int  # noise samples whose probabilities are averaged in a score
     calibration: dict[str, tuple[float, float]]  # "sounding", "struck": scale and offset of logits
@@ -41,14 +47,34 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Model:
-    """A step function and its metadata."""
+    """A step function, its metadata, and a faster way to hear many frames where the archive has one.
+
+    A state is good for one `step` or `read`, which may use its memory for the next; `keep` makes one that lasts.
+    """
 
     metadata: Metadata
     step: Step
+    reader: Reader | None = None
 
     def start(self) -> State:
         """The state before the first frame: zeros."""
         return tuple(np.zeros(shape, dtype) for shape, dtype in self.metadata.state)
+
+    def keep(self, state: State) -> State:
+        """A copy of a state."""
+        return tuple(part.copy() for part in state)
+
+    def read(self, frames: Roll, state: State) -> State:
+        """The state after hearing the frames of a roll (frames, 88), without drawing any."""
+        chunk = self.metadata.read
+        whole = len(frames) // chunk * chunk if self.reader and chunk else 0
+        for start in range(0, whole, chunk):
+            assert self.reader is not None
+            state = self.reader(frames[start : start + chunk], state)
+        noise, one = np.full(self.metadata.noise, 0.5, np.float32), np.array(1, np.float32)
+        for frame in frames[whole:].astype(np.float32):
+            state = self.step(frame, state, noise, one)[2]
+        return state
 
 
 def load(source: bytes | Path) -> Model:
@@ -61,7 +87,63 @@ def load(source: bytes | Path) -> Model:
     script = torchscript.load(source)
     if METADATA not in script.extra:
         raise InputError(f"{name} is not a PianoAI model: no extra/{METADATA}")
-    return Model(read_metadata(script.extra[METADATA], name), script)
+    metadata = read_metadata(script.extra[METADATA], name)
+    planned = Planned(script, metadata)
+    if planned.stepping is None:
+        return Model(metadata, script)
+    return Model(metadata, planned.step, planned.read if planned.reading else None)
+
+
+class Planned:
+    """The step and `read` of an archive as plans that share the memory of the state."""
+
+    def __init__(self, script: "Script", metadata: Metadata):
+        self._state = self._own = tuple(np.zeros(shape, dtype) for shape, dtype in metadata.state)
+        self._frame, self._noise = np.zeros(PITCHES, np.float32), np.zeros(metadata.noise, np.float32)
+        self._temperature = np.array(1, np.float32)
+        self._features = np.zeros((metadata.read, 3 * PITCHES), np.float32)
+        self.stepping = script.plan("forward", self._frame, self._own, self._noise, self._temperature)
+        self.reading = None
+        # read(planes, memory, position) -> memory, of a state (memory, position, intensity)
+        if metadata.read and len(self._own) == 3:
+            self.reading = script.plan("read", self._features, *self._own[:2])
+
+    def _enter(self, state: State) -> None:
+        """Make `state` the one in memory."""
+        if state is not self._state:
+            for place, part in zip(self._own, state, strict=True):
+                if part is place:
+                    raise ValueError("a state can be used once; Model.keep makes a copy that lasts")
+                place[...] = part
+
+    def _leave(self, parts: Iterable[NDArray[Any]]) -> State:
+        """Make the parts of the new state the one in memory."""
+        for place, part in zip(self._own, parts, strict=True):
+            if part is not place:
+                place[...] = part
+        self._state = (*self._own,)
+        return self._state
+
+    def step(self, frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
+        """See Step."""
+        assert self.stepping is not None
+        self._enter(state)
+        self._frame[...], self._noise[...], self._temperature[...] = frame, noise, temperature
+        self.stepping.run()
+        drawn, probabilities, *parts = self.stepping.outputs
+        return drawn.copy(), probabilities.copy(), self._leave(parts)
+
+    def read(self, frames: Roll, state: State) -> State:
+        """See Reader."""
+        assert self.reading is not None
+        self._enter(state)
+        _, position, intensity = self._own
+        before = np.rint(intensity * LOUDEST).astype(np.uint8)
+        loudness = velocities(np.vstack([before, frames]))[1:]
+        self._features[...] = np.hstack([frames > SILENT, frames > HELD, loudness / np.float32(LOUDEST)])
+        self.reading.run()
+        now = self._features[-1, 2 * PITCHES :]
+        return self._leave((self.reading.outputs[0], position + len(frames), now))
 
 
 def read_metadata(text: bytes, name: str) -> Metadata:
@@ -86,7 +168,7 @@ def read_metadata(text: bytes, name: str) -> Metadata:
 
     for key in ("version", "family", "data"):
         check(key, isinstance(values.get(key), str), "a text")
-    for key, least in {"frames_per_beat": 1, "window": 1, "noise": 0, "samples": 1, "parameters": 0}.items():
+    for key, least in {"frames_per_beat": 1, "window": 1, "noise": 0, "read": 0, "samples": 1, "parameters": 0}.items():
         value: Any = values.get(key)
         check(key, type(value) is int and value >= least, f"a whole number of at least {least}")
     check(
@@ -114,6 +196,7 @@ def read_metadata(text: bytes, name: str) -> Metadata:
         frames_per_beat=values["frames_per_beat"],
         window=values["window"],
         noise=values["noise"],
+        read=values["read"],
         state=tuple((tuple(array["shape"]), array["dtype"]) for array in values["state"]),
         samples=values["samples"],
         calibration=calibration,

@@ -9,6 +9,11 @@ import numpy as np
 from pianoai.runtime.archive import Archive
 from pianoai.runtime.compiler import Program, parameters
 from pianoai.runtime.errors import InputError
+from pianoai.runtime.plan import Plan
+from pianoai.runtime.recording import Unrecordable, record
+
+# What code that does not fit its inputs can end in.
+FAILURES = (ArithmeticError, AttributeError, LookupError, NameError, RecursionError, TypeError, ValueError)
 
 
 class Script:
@@ -54,18 +59,27 @@ class Script:
                     return function(module, *map(_as_given, inputs))
             except InputError as error:
                 raise InputError(f"{self.name}: {name}: {error}") from error
-            except (
-                ArithmeticError,
-                AttributeError,
-                LookupError,
-                NameError,
-                RecursionError,
-                TypeError,
-                ValueError,
-            ) as error:
+            except FAILURES as error:
                 raise InputError(f"{self.name}: {name} failed; check its inputs: {error}") from error
 
         return call
+
+    def plan(self, name: str, *inputs: Any) -> Plan | None:
+        """The method `name` for inputs of these shapes, which become the plan's memory; None if it cannot be planned.
+
+        See `pianoai.runtime.plan`. The method has then run on the inputs, and may have changed them.
+        """
+        qualified = f"{self._module.type_name}.{name}"
+        if qualified not in self._program.functions:
+            return None
+        self._program.loops.left = self._program.loops.limit
+        try:
+            with np.errstate(all="ignore"):
+                return Plan(record(self._program, qualified, self._module, inputs))
+        except Unrecordable:
+            return None
+        except FAILURES as error:
+            raise InputError(f"{self.name}: {name} failed on inputs of zeros: {error}") from error
 
 
 def _as_given(value: Any) -> Any:

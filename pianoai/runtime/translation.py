@@ -22,6 +22,7 @@ class Names:
     Attributes:
         functions: Functions of the archive, to be filled in before any is written.
         namespace: Operators and constants by their Python names.
+        operators: Python names of operators by their own.
         missing: Operators that the code calls and OPERATORS lacks.
     """
 
@@ -31,7 +32,7 @@ class Names:
         self.functions: dict[str, str] = {}
         self.namespace: dict[str, Any] = {}
         self.missing: set[str] = set()
-        self._operators: dict[str, str] = {}
+        self.operators: dict[str, str] = {}
 
     def refuse(self, node: ast.AST, what: str) -> InputError:
         """The error for code that is not allowed."""
@@ -43,7 +44,7 @@ class Names:
         if name not in OPERATORS:
             self.missing.add(name)
             return "missing"
-        python_name = self._operators.setdefault(name, f"o{len(self._operators)}")
+        python_name = self.operators.setdefault(name, f"o{len(self.operators)}")
         self.namespace[python_name] = OPERATORS[name]
         return python_name
 

@@ -1,0 +1,378 @@
+"""A recorded function as a plan: a list of NumPy calls, each with its operands and its place to write.
+
+Where NumPy has a call that writes into given memory, the plan makes that call; for anything else it calls the
+operator and copies its result. What PyTorch computes in one operator may be several calls here, in another order of
+additions, so results agree to rounding.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pianoai.runtime.operators.promotion import FLOAT32, Array
+from pianoai.runtime.recording import Call, Recording, arrays, owner, writes
+
+Step = tuple[Callable[..., Any], tuple[Any, ...]]
+Emit = Callable[[Call, "Uses"], list[Step] | None]
+
+BINARY: dict[str, Any] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.true_divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "remainder": np.remainder,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
+UNARY: dict[str, Any] = {
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "tanh": np.tanh,
+    "square": np.square,
+    "neg": np.negative,
+    "abs": np.absolute,
+    "round": np.rint,
+    "floor": np.floor,
+    "logical_not": np.logical_not,
+}
+ADD: Any = np.add.reduce
+MAXIMUM: Any = np.maximum.reduce
+
+
+class Uses:
+    """Who reads what."""
+
+    def __init__(self, recording: Recording):
+        read = [id(owner(x)) for call in recording.calls for x in call.inputs()]
+        self._live = recording.live
+        self._count = Counter(read + [id(owner(x)) for x in recording.outputs])
+
+    def once(self, x: Array) -> bool:
+        """Whether one call alone reads `x`, and it is no output."""
+        return self._count[id(owner(x))] == 1
+
+    def constant(self, x: Array) -> bool:
+        """Whether `x` is the same in every run."""
+        return id(owner(x)) not in self._live
+
+
+class Plan:
+    """A recorded function, ready to run.
+
+    Attributes:
+        inputs: Where to put what it works on.
+        outputs: Where its results stand after a run; an output may be an input that was written into.
+    """
+
+    def __init__(self, recording: Recording):
+        self.inputs = recording.inputs
+        self.outputs = recording.outputs
+        self._recording = recording  # its arrays are the memory
+        self._steps = steps(recording)
+
+    def run(self) -> None:
+        """Compute the outputs from the inputs."""
+        # PyTorch says nothing about overflow or division by zero either.
+        with np.errstate(all="ignore"):
+            for call, arguments in self._steps:
+                call(*arguments)
+
+
+def steps(recording: Recording) -> list[Step]:
+    """The NumPy calls that compute a recording anew from what its inputs hold, in order."""
+    uses = Uses(recording)
+    found: list[Step] = []
+    waiting: dict[int, Call] = {}  # layer norms that are computed with the linear layer that reads them
+    for call in recording.calls:
+        if call.name == "torch.layer_norm" and uses.once(call.result) and _vector_norm(call):
+            waiting[id(call.result)] = call
+            continue
+        first = next(call.inputs(), None)
+        norm = waiting.pop(id(first), None) if call.name == "torch.linear" else None
+        if norm is not None:
+            found += _normed_linear(norm, call)
+            continue
+        for x in call.inputs():  # read by something else than a linear layer
+            if id(x) in waiting:
+                found += _general(waiting.pop(id(x)))
+        emit = EMITTERS.get(call.name)
+        found += (emit(call, uses) if emit else None) or _general(call)
+    return found
+
+
+def _general(call: Call) -> list[Step]:
+    """The operator itself, and a copy of what it returns."""
+    function, args, kwargs = call.function, call.args, call.kwargs
+    if writes(call.name):
+        return [(lambda: function(*args, **kwargs), ())]
+    result = call.result
+
+    def again() -> None:
+        for place, value in zip(arrays(result), arrays(function(*args, **kwargs)), strict=True):
+            place[...] = value
+
+    return [(again, ())]
+
+
+def _plain(x: Any) -> bool:
+    return type(x) is np.ndarray and x.dtype == FLOAT32
+
+
+def _number(value: Any, like: Array) -> Array:
+    """A number as an array without dimensions, which NumPy takes in less time."""
+    return np.array(value, like.dtype)
+
+
+def _binary(ufunc: Any) -> Emit:
+    def emit(call: Call, uses: Uses) -> list[Step] | None:
+        if len(call.args) != 2 or call.kwargs.get("alpha", 1) != 1 or call.kwargs.get("rounding_mode"):
+            return None
+        result = call.result
+        kind = result.dtype
+        if kind.kind == "b":  # a comparison
+            tensors = [x for x in call.args if type(x) is np.ndarray]
+            kind = max(tensors, key=lambda x: x.ndim).dtype
+            if kind.kind != "f" and not all(type(x) is int or x.dtype == kind for x in call.args):
+                return None
+        operands = []
+        for x in call.args:
+            if type(x) is not np.ndarray or (not x.ndim and x.dtype != kind and uses.constant(x)):
+                x = np.array(x, kind)
+            if x.dtype != kind:
+                return None
+            operands.append(x)
+        return [(ufunc, (*operands, result))]
+
+    return emit
+
+
+def _unary(ufunc: Any) -> Emit:
+    def emit(call: Call, uses: Uses) -> list[Step] | None:
+        if len(call.args) != 1 or call.kwargs or not _plain(call.args[0]):
+            return None if ufunc is not np.logical_not else [(ufunc, (call.args[0], call.result))]
+        return [(ufunc, (call.args[0], call.result))]
+
+    return emit
+
+
+def _sigmoid(call: Call, uses: Uses) -> list[Step] | None:
+    x, result = call.args[0], call.result
+    if not _plain(x):
+        return None
+    one = _number(1, x)
+    return [
+        (np.negative, (x, result)),
+        (np.exp, (result, result)),
+        (np.add, (result, one, result)),
+        (np.divide, (one, result, result)),
+    ]
+
+
+def _rsqrt(call: Call, uses: Uses) -> list[Step] | None:
+    x, result = call.args[0], call.result
+    if not _plain(x):
+        return None
+    return [(np.sqrt, (x, result)), (np.divide, (_number(1, x), result, result))]
+
+
+def _gelu(call: Call, uses: Uses) -> list[Step] | None:
+    """x / (1 + exp(-2 u)), which is x (1 + tanh u) / 2, with u = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    x, result = call.args[0], call.result
+    if not _plain(x) or call.kwargs.get("approximate") != "tanh":
+        return None
+    slope = -2 * math.sqrt(2 / math.pi)
+    one = _number(1, x)
+    return [
+        (np.multiply, (x, x, result)),
+        (np.multiply, (result, _number(0.044715 * slope, x), result)),
+        (np.add, (result, _number(slope, x), result)),
+        (np.multiply, (result, x, result)),
+        (np.exp, (result, result)),
+        (np.add, (result, one, result)),
+        (np.divide, (x, result, result)),
+    ]
+
+
+def _softmax(call: Call, uses: Uses) -> list[Step] | None:
+    x, result = call.args[0], call.result
+    if not _plain(x) or not x.ndim or (len(call.args) > 2 and call.args[2] is not None) or call.kwargs:
+        return None
+    dim = call.args[1]
+    peak = np.empty_like(np.sum(x, dim, keepdims=True))
+    return [
+        (MAXIMUM, (x, dim, None, peak, True)),
+        (np.subtract, (x, peak, result)),
+        (np.exp, (result, result)),
+        (ADD, (result, dim, None, peak, True)),
+        (np.divide, (result, peak, result)),
+    ]
+
+
+def _mean(call: Call, uses: Uses) -> list[Step] | None:
+    x, result = call.args[0], call.result
+    dims = call.args[1] if len(call.args) > 1 else None
+    if not _plain(x) or call.kwargs or not isinstance(dims, list) or len(dims) != 1:
+        return None
+    keep = len(call.args) > 2 and call.args[2]
+    share = _number(1 / x.shape[dims[0]], x)
+    return [(ADD, (x, dims[0], None, result, keep)), (np.multiply, (result, share, result))]
+
+
+def _aligned(x: Array) -> Array:
+    """A copy on a boundary of 64 bytes, as vector units like it."""
+    room = np.empty(x.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy: Array = room[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+def _linear(call: Call, uses: Uses) -> list[Step] | None:
+    x, weight, *rest = call.args
+    bias = rest[0] if rest else None
+    if not _plain(x) or not _plain(weight) or x.ndim > 2 or call.kwargs or not x.flags.c_contiguous:
+        return None
+    return _product(x, weight, bias, call.result)
+
+
+def _product(x: Array, weight: Array, bias: Array | None, result: Array) -> list[Step]:
+    """result = x @ weight.T + bias, for one row or several."""
+    if x.ndim == 1:
+        found: list[Step] = [(np.dot, (_aligned(weight), x, result))]
+    else:
+        found = [(np.matmul, (x, _aligned(weight).T, result))]
+    if bias is not None:
+        found.append((np.add, (result, bias, result)))
+    return found
+
+
+def _vector_norm(call: Call) -> bool:
+    """Whether a layer norm is over one vector."""
+    x = call.args[0]
+    return _plain(x) and x.ndim == 1 and len(call.args) > 2 and call.args[2] is not None and x.flags.c_contiguous
+
+
+def _normed_linear(norm: Call, linear: Call) -> list[Step]:
+    """A layer norm and the linear layer after it: the norm's weight and bias go into the layer's.
+
+    W (w n + b) + c = (W w) n + (W b + c), where n is the input less its mean, over its deviation.
+    """
+    x, scale = norm.args[0], norm.args[2]
+    shift = norm.args[3] if len(norm.args) > 3 else None
+    eps = norm.args[4] if len(norm.args) > 4 else 1e-5
+    _, weight, *more = linear.args
+    bias = more[0] if more else None
+    folded = weight * scale
+    constant = np.zeros(len(weight), FLOAT32) if bias is None else bias.copy()
+    if shift is not None:
+        constant += weight @ shift
+    centred = np.empty_like(x)
+    share = np.full(x.shape, 1 / x.size, FLOAT32)
+    count = x.size
+
+    def normalise() -> None:
+        np.subtract(x, np.dot(share, x), centred)
+        np.multiply(centred, 1 / math.sqrt(np.dot(centred, centred) / count + eps), centred)
+
+    return [(normalise, ()), *_product(centred, folded, constant, linear.result)]
+
+
+def _matmul(call: Call, uses: Uses) -> list[Step] | None:
+    a, b = call.args
+    if not _plain(a) or not _plain(b):
+        return None
+    return [(np.matmul, (a, b, call.result))]
+
+
+def _where(call: Call, uses: Uses) -> list[Step] | None:
+    condition, a, b = call.args
+    result = call.result
+    if condition.dtype != bool or not all(type(x) is np.ndarray and x.dtype == result.dtype for x in (a, b)):
+        return None
+    return [(np.copyto, (result, b)), (np.copyto, (result, a, "same_kind", condition))]
+
+
+def _cat(call: Call, uses: Uses) -> list[Step] | None:
+    parts, dim = (*call.args, 0)[:2]
+    dim = call.kwargs.get("dim", dim)
+    result = call.result
+    if any(x.dtype != result.dtype or x.ndim != result.ndim for x in parts):
+        return None
+    if len(parts) > 4:
+        return [(np.concatenate, (parts, dim, result))]
+    ends = np.cumsum([x.shape[dim] for x in parts])[:-1]
+    return [(np.copyto, (place, x)) for place, x in zip(np.split(result, ends, dim), parts, strict=True)]
+
+
+def _stack(call: Call, uses: Uses) -> list[Step] | None:
+    parts, dim = (*call.args, 0)[:2]
+    result = call.result
+    if any(x.dtype != result.dtype for x in parts) or call.kwargs:
+        return None
+    return [(np.copyto, (place, x)) for place, x in zip(np.moveaxis(result, dim, 0), parts, strict=True)]
+
+
+def _to(call: Call, uses: Uses) -> list[Step] | None:
+    return [(np.copyto, (call.result, call.args[0], "unsafe"))]
+
+
+def _clamp(call: Call, uses: Uses) -> list[Step] | None:
+    x, low, high = (*call.args, None, None)[:3]
+    if not _plain(x) or call.kwargs or low is None or high is None:
+        return None
+    if any(type(limit) not in (int, float) for limit in (low, high)):
+        return None
+    return [(np.maximum, (x, _number(low, x), call.result)), (np.minimum, (call.result, _number(high, x), call.result))]
+
+
+def _index_select(call: Call, uses: Uses) -> list[Step] | None:
+    x, dim, index = call.args
+    if dim or index.ndim != 1 or not x.flags.c_contiguous:
+        return None
+    return [(np.take, (x, index, 0, call.result))]
+
+
+def _index_copy(call: Call, uses: Uses) -> list[Step] | None:
+    """In place, at one index."""
+    x, dim, index, source = call.args
+    if index.size != 1 or x.dtype != source.dtype:
+        return None
+    places, place = np.moveaxis(x, dim, 0), index.reshape(())
+    row = np.moveaxis(source, dim, 0)[0]
+
+    def put() -> None:
+        places[int(place)] = row
+
+    return [(put, ())]
+
+
+EMITTERS: dict[str, Emit] = {
+    **{f"torch.{name}": _binary(ufunc) for name, ufunc in BINARY.items()},
+    **{f"torch.{name}": _unary(ufunc) for name, ufunc in UNARY.items()},
+    "torch.sigmoid": _sigmoid,
+    "torch.rsqrt": _rsqrt,
+    "torch.gelu": _gelu,
+    "torch.softmax": _softmax,
+    "torch.mean": _mean,
+    "torch.linear": _linear,
+    "torch.matmul": _matmul,
+    "torch.where": _where,
+    "torch.cat": _cat,
+    "torch.stack": _stack,
+    "torch.to": _to,
+    "torch.clamp": _clamp,
+    "torch.index_select": _index_select,
+    "torch.index_copy_": _index_copy,
+}

@@ -1,0 +1,217 @@
+"""Records what a straight-line function computes: its operator calls on arrays that stay where they are.
+
+The function runs once. The arrays it made then become the memory of every later run, so views need no work at
+all, and whatever does not depend on the inputs is computed once and for all.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from pianoai.runtime.compiler import Program
+from pianoai.runtime.operators import OPERATORS
+from pianoai.runtime.operators.promotion import Array, Operator
+
+LONGEST = 20_000  # calls
+LARGEST = 32 * 2**20  # bytes of results
+
+# Operators whose results tell of shapes and types alone, which stay what they are.
+ABOUT = {
+    "torch.size",
+    "torch.dim",
+    "torch.numel",
+    "torch.len",
+    "torch.is_floating_point",
+    "torch.__is__",
+    "torch.__isnot__",
+    "ops.prim.device",
+    "ops.prim.dtype",
+    "ops.prim.shape",
+    "ops.prim.requires_grad",
+}
+LIKE = {f"torch.{kind}_like" for kind in ("zeros", "ones", "full", "empty")}
+LIKE |= {f"torch.new_{kind}" for kind in ("zeros", "ones", "full", "empty")}
+SHAPED_LIKE = {"torch.expand_as", "torch.view_as", "torch.type_as"}
+# Operators whose results' shapes depend on values.
+SHAPED_BY_VALUES = {"torch.masked_select", "torch.nonzero", "torch.one_hot", "torch.repeat_interleave", "torch.arange"}
+
+
+class Unrecordable(Exception):
+    """The function does what cannot be repeated blindly: it branches on values, or changes what it was given."""
+
+
+@dataclass
+class Call:
+    """One call of an operator."""
+
+    name: str
+    function: Operator
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+    def inputs(self) -> Iterator[Array]:
+        """The arrays among the arguments."""
+        yield from arrays((self.args, *self.kwargs.values()))
+
+
+@dataclass
+class Recording:
+    """The calls of one run whose results depend on the inputs, in order; every array in them stays valid."""
+
+    inputs: list[Array]
+    outputs: list[Array] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    live: set[int] = field(default_factory=set)  # identities of the owners of what depends on the inputs
+
+
+def arrays(value: Any) -> Iterator[Array]:
+    """All arrays in nested lists and tuples."""
+    if type(value) is np.ndarray:
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from arrays(part)
+
+
+def owner(array: Array) -> Array:
+    """The array whose memory this one looks at."""
+    while type(array.base) is np.ndarray:
+        array = array.base
+    return array
+
+
+def writes(name: str) -> bool:
+    """Whether an operator writes into its first argument."""
+    return name.endswith("_") and not name.endswith("__")
+
+
+def record(program: Program, method: str, module: Any, inputs: Any) -> Recording:
+    """A run of `method` on `inputs`, nested tuples of arrays, which become the memory of the inputs.
+
+    Where nothing later reads what ``index_copy`` was given, it writes in place. Raises Unrecordable.
+    """
+    first = _Recorder(program, set())
+    found = first.run(method, module, inputs)
+    overwritten = first.overwritten(found)
+    if overwritten:
+        found = _Recorder(program, overwritten).run(method, module, inputs)
+    return found
+
+
+class _Recorder:
+    def __init__(self, program: Program, overwritten: set[int]):
+        self._program, self._overwritten = program, overwritten
+        self._numbers: list[int] = []  # of the recorded calls, among all
+        self._count = 0
+        self._bytes = 0
+        self._calls: list[Call] = []
+        self._kept: list[Any] = []  # keeps the identities below from being used anew
+        self._live: set[int] = set()  # owners of what depends on the inputs
+        self._made: set[int] = set()  # owners of what does not, made in this run
+        self._used: set[int] = set()  # owners of what recorded calls read
+        self._given: set[int] = set()  # owners of the inputs
+
+    def run(self, method: str, module: Any, inputs: Any) -> Recording:
+        found = Recording(list(arrays(inputs)), [], self._calls, self._live)
+        self._given = {id(owner(array)) for array in found.inputs}
+        self._live |= self._given
+        functions = self._program.bind(self._wrap, MappingProxyType)
+        try:
+            result = functions[method](module, *inputs)
+        except TypeError as error:  # assigning an attribute of the module ends here
+            raise Unrecordable(str(error)) from error
+        found.outputs = list(arrays(result))
+        return found
+
+    def overwritten(self, found: Recording) -> set[int]:
+        """The numbers of the ``index_copy`` calls whose first argument nothing reads afterwards."""
+        if any(writes(call.name) for call in found.calls):
+            return set()
+        later = list(found.outputs)
+        numbers = set()
+        for number, call in zip(reversed(self._numbers), reversed(found.calls), strict=True):
+            if call.name == "torch.index_copy" and id(owner(call.args[0])) in self._live:
+                if not any(np.may_share_memory(call.args[0], x) for x in later):
+                    numbers.add(number)
+            later += call.inputs()
+        return numbers
+
+    def _wrap(self, name: str, operator: Operator) -> Operator:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._count += 1
+            if self._count in self._overwritten:
+                return self._call(f"{name}_", OPERATORS[f"{name}_"], args, kwargs)
+            if writes(name):
+                self._prepare(args, kwargs)
+            if self._overwritten and name == "torch.stack":
+                whole = _whole(*args, **kwargs)
+                if whole is not None:
+                    return whole
+            return self._call(name, operator, args, kwargs)
+
+        return call
+
+    def _call(self, name: str, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        owners = [id(owner(array)) for array in arrays((args, *kwargs.values()))]
+        depends = any(each in self._live for each in owners)
+        result = operator(*args, **kwargs)
+        self._kept.append((args, kwargs, result))
+        found = list(arrays(result))
+        if not depends or name in LIKE:
+            self._made.update(id(owner(array)) for array in found)
+            return result
+        if name in ABOUT:
+            return result
+        masked = name == "torch.index" and any(index.dtype.kind in "bB" for index in arrays(args[1]))
+        if not found or masked or name in SHAPED_BY_VALUES or (name == "torch.where" and len(args) == 1):
+            raise Unrecordable(f"{name} depends on values")
+        if not writes(name) and not self._looks(name, found, owners):
+            return result
+        self._bytes += sum(array.nbytes for array in found)
+        if len(self._calls) >= LONGEST or self._bytes > LARGEST:
+            raise Unrecordable("too long, or its results too large")
+        self._live.update(id(owner(array)) for array in found)
+        self._used.update(owners)
+        self._numbers.append(self._count)
+        self._calls.append(Call(name, operator, args, kwargs, result))
+        return result
+
+    def _looks(self, name: str, found: list[Array], owners: list[int]) -> bool:
+        """Whether a result is new memory; a view is not, and must not lie where a value says."""
+        old = [id(owner(array)) in owners for array in found]
+        if not any(old):
+            return True
+        if not all(old) or (owners[0] not in self._live and name not in SHAPED_LIKE):
+            raise Unrecordable(f"{name} looks at a part that depends on values")
+        if any(each in self._live for each in owners[1:]) and name not in SHAPED_LIKE:
+            raise Unrecordable(f"{name} looks at a part that depends on values")
+        return False
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before an array is written into: what a run begins with must be there again in the next."""
+        whole = owner(args[0])
+        if id(whole) in self._live and id(whole) not in self._given:
+            return
+        if id(whole) not in self._made or id(whole) in self._used:
+            raise Unrecordable("the function changes what it was given")
+        if any(id(owner(array)) in self._live for array in arrays((args, *kwargs.values()))):
+            start = whole.copy()
+            self._live.add(id(whole))
+            self._numbers.append(self._count)
+            self._calls.append(Call("torch.copy_", OPERATORS["torch.copy_"], (whole, start), {}, whole))
+
+
+def _whole(parts: list[Array], dim: int = 0) -> Array | None:
+    """The array that `parts` are the rows of, if they are all of them in order."""
+    whole = owner(parts[0])
+    if dim or whole.shape != (len(parts), *parts[0].shape):
+        return None
+    same = all(
+        part.__array_interface__["data"] == row.__array_interface__["data"] and part.strides == row.strides
+        for part, row in zip(parts, whole, strict=True)
+    )
+    return whole if same and whole.dtype == parts[0].dtype else None
