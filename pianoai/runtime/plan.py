@@ -55,13 +55,13 @@ class Uses:
     """Who reads what."""
 
     def __init__(self, recording: Recording):
-        read = [id(owner(x)) for call in recording.calls for x in call.inputs()]
+        self._count = Counter(id(owner(x)) for call in recording.calls for x in call.inputs())
+        self._out = {id(owner(x)) for x in recording.outputs}
         self._live = recording.live
-        self._count = Counter(read + [id(owner(x)) for x in recording.outputs])
 
     def once(self, x: Array) -> bool:
         """Whether one call alone reads `x`, and it is no output."""
-        return self._count[id(owner(x))] == 1
+        return self._count[id(owner(x))] == 1 and id(owner(x)) not in self._out
 
     def constant(self, x: Array) -> bool:
         """Whether `x` is the same in every run."""
@@ -94,19 +94,17 @@ def steps(recording: Recording) -> list[Step]:
     """The NumPy calls that compute a recording anew from what its inputs hold, in order."""
     uses = Uses(recording)
     found: list[Step] = []
-    waiting: dict[int, Call] = {}  # layer norms that are computed with the linear layer that reads them
+    waiting: dict[int, Call] = {}  # layer norms, by their results' owners, until somebody reads them
     for call in recording.calls:
         if call.name == "torch.layer_norm" and uses.once(call.result) and _vector_norm(call):
-            waiting[id(call.result)] = call
+            waiting[id(owner(call.result))] = call
             continue
-        first = next(call.inputs(), None)
-        norm = waiting.pop(id(first), None) if call.name == "torch.linear" else None
-        if norm is not None:
-            found += _normed_linear(norm, call)
+        norms = [waiting.pop(key) for x in call.inputs() if (key := id(owner(x))) in waiting]
+        if call.name == "torch.linear" and norms and call.args[0] is norms[0].result:
+            found += _normed_linear(norms[0], call)
             continue
-        for x in call.inputs():  # read by something else than a linear layer
-            if id(x) in waiting:
-                found += _general(waiting.pop(id(x)))
+        for norm in norms:
+            found += _general(norm)
         emit = EMITTERS.get(call.name)
         found += (emit(call, uses) if emit else None) or _general(call)
     return found

@@ -4,7 +4,6 @@ The function runs once. The arrays it made then become the memory of every later
 all, and whatever does not depend on the inputs is computed once and for all.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -53,9 +52,9 @@ class Call:
     kwargs: dict[str, Any]
     result: Any
 
-    def inputs(self) -> Iterator[Array]:
+    def inputs(self) -> list[Array]:
         """The arrays among the arguments."""
-        yield from arrays((self.args, *self.kwargs.values()))
+        return arrays((self.args, *self.kwargs.values()))
 
 
 @dataclass
@@ -68,13 +67,18 @@ class Recording:
     live: set[int] = field(default_factory=set)  # identities of the owners of what depends on the inputs
 
 
-def arrays(value: Any) -> Iterator[Array]:
+def arrays(value: Any) -> list[Array]:
     """All arrays in nested lists and tuples."""
     if type(value) is np.ndarray:
-        yield value
-    elif isinstance(value, list | tuple):
+        return [value]
+    found: list[Array] = []
+    if isinstance(value, list | tuple):
         for part in value:
-            yield from arrays(part)
+            if type(part) is np.ndarray:
+                found.append(part)
+            elif isinstance(part, list | tuple):
+                found += arrays(part)
+    return found
 
 
 def owner(array: Array) -> Array:
@@ -116,7 +120,7 @@ class _Recorder:
         self._given: set[int] = set()  # owners of the inputs
 
     def run(self, method: str, module: Any, inputs: Any) -> Recording:
-        found = Recording(list(arrays(inputs)), [], self._calls, self._live)
+        found = Recording(arrays(inputs), [], self._calls, self._live)
         self._given = {id(owner(array)) for array in found.inputs}
         self._live |= self._given
         functions = self._program.bind(self._wrap, MappingProxyType)
@@ -124,7 +128,7 @@ class _Recorder:
             result = functions[method](module, *inputs)
         except TypeError as error:  # assigning an attribute of the module ends here
             raise Unrecordable(str(error)) from error
-        found.outputs = list(arrays(result))
+        found.outputs = arrays(result)
         return found
 
     def overwritten(self, found: Recording) -> set[int]:
@@ -134,9 +138,9 @@ class _Recorder:
         later = list(found.outputs)
         numbers = set()
         for number, call in zip(reversed(self._numbers), reversed(found.calls), strict=True):
-            if call.name == "torch.index_copy" and id(owner(call.args[0])) in self._live:
-                if not any(np.may_share_memory(call.args[0], x) for x in later):
-                    numbers.add(number)
+            target = call.args[0] if call.name == "torch.index_copy" else None
+            if target is not None and id(owner(target)) in self._live:
+                numbers |= set() if any(np.may_share_memory(target, x) for x in later) else {number}
             later += call.inputs()
         return numbers
 
@@ -160,7 +164,7 @@ class _Recorder:
         depends = any(each in self._live for each in owners)
         result = operator(*args, **kwargs)
         self._kept.append((args, kwargs, result))
-        found = list(arrays(result))
+        found = arrays(result)
         if not depends or name in LIKE:
             self._made.update(id(owner(array)) for array in found)
             return result

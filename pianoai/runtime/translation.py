@@ -86,9 +86,7 @@ class Writer:
         written = names[:plain] + [f"{n}={d}" for n, d in zip(names[plain:], defaults, strict=True)]
         python_name = self._names.reference(self._name, self._definition)
         self._lines = [f"def {python_name}({', '.join(written)}):"]
-        for node in ast.walk(ast.Module(self._definition.body, [])):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                self._store(node.id, node)
+        self._declare(self._definition.body)
         self._block(self._definition.body, 1)
         return "\n".join(self._lines)
 
@@ -100,6 +98,24 @@ class Writer:
     def _store(self, name: str, node: ast.AST) -> str:
         self._locals.add(self._checked(name, node))
         return f"v_{name}"
+
+    def _declare(self, body: list[ast.stmt]) -> None:
+        """Every variable that is assigned somewhere, because code may stand before its assignment in a loop."""
+        for node in body:
+            match node:
+                case ast.Assign(targets=targets):
+                    for target in targets:
+                        self._target(target)
+                case ast.AnnAssign(target=ast.Name() as target):
+                    self._target(target)
+                case ast.If(body=inner, orelse=orelse):
+                    self._declare(inner)
+                    self._declare(orelse)
+                case ast.While(body=inner):
+                    self._declare(inner)
+                case ast.For(target=ast.Name() as target, body=inner):
+                    self._target(target)
+                    self._declare(inner)
 
     def _block(self, body: list[ast.stmt], depth: int) -> None:
         for statement in body:

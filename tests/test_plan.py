@@ -1,0 +1,248 @@
+"""Planned functions against PyTorch itself, on inputs other than those they were recorded with."""
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pianoai.runtime import torchscript
+from pianoai.runtime.plan import Plan
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+W, V = torch.linspace(-1, 1, 24).view(4, 6), torch.linspace(-2, 1, 6)
+TABLE = torch.arange(20.0).view(5, 4)
+
+
+class Function(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Any:
+        return self.function(x, y, at)
+
+
+def archive(module: torch.jit.ScriptModule) -> torchscript.Script:
+    saved = io.BytesIO()
+    torch.jit.save(torch.jit.freeze(module.eval()), saved)
+    return torchscript.load(saved.getvalue())
+
+
+def inputs(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two vectors of 6 and an index from 0 to 4."""
+    chance = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(2, 6, generator=chance)
+    return x, y, torch.randint(5, (), generator=chance)
+
+
+def plan_of(script: torchscript.Script) -> Plan | None:
+    return script.plan("forward", *(value.numpy().copy() for value in inputs(0)))
+
+
+def in_place(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    total = torch.zeros(3, 6)  # what a run begins with must be there again in the next
+    total[1] += x
+    total[1:].mul_(y)
+    return total * 2
+
+
+def ring(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    rings = torch.stack([x, y]).repeat(5, 1, 1).transpose(0, 1)  # (2, 5, 6)
+    new = [rings[i].index_copy(0, at.view(1), (x + y).view(1, 6)) for i in range(2)]
+    return torch.stack(new) @ x
+
+
+def read_afterwards(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    old = torch.stack([x, y, x, y, x])
+    new = old.index_copy(0, at.view(1), y.view(1, 6))
+    return new - old.flip(0)
+
+
+FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
+    "arithmetic": lambda x, y, at: (x + y) * 2 - x / 3 + torch.maximum(x, y) - torch.minimum(x, 0 * y),
+    "alpha": lambda x, y, at: torch.add(x, y, alpha=3) + torch.sub(x, y, alpha=2),
+    "rounding": lambda x, y, at: torch.div(x, y, rounding_mode="floor"),
+    "scalar tensors": lambda x, y, at: x * torch.tensor(2.0, dtype=torch.float64) + torch.tensor(3),
+    "whole numbers": lambda x, y, at: (at + 3) % 4 * 2 - 1,
+    "whole and broken": lambda x, y, at: x * at + at / 2,
+    "comparisons": lambda x, y, at: torch.logical_or(x < y, torch.logical_and(x > 0, y >= 0.5)),
+    "whole comparisons": lambda x, y, at: (torch.arange(5) <= at, at > 2, at == 1),
+    "unary": lambda x, y, at: torch.exp(x) + torch.sqrt(x.abs()) + torch.tanh(y).square() + x.round() - (-x).floor(),
+    "logarithm": lambda x, y, at: torch.log(x.abs() + 1) * torch.rsqrt(y.square() + 1),
+    "negation": lambda x, y, at: torch.logical_not(x > 0),
+    "sigmoid": lambda x, y, at: torch.sigmoid(torch.stack([x, y]) * 30),
+    "gelu": lambda x, y, at: F.gelu(4 * x, approximate="tanh") + F.gelu(y),
+    "far gelu": lambda x, y, at: F.gelu(100 * x, approximate="tanh"),
+    "softmax": lambda x, y, at: torch.softmax(torch.stack([x, y]), -1) + torch.softmax(torch.stack([x, y]), 0),
+    "mean": lambda x, y, at: torch.stack([x, y]).mean(-1, keepdim=True) + torch.stack([x, y]).mean(0),
+    "mean of all": lambda x, y, at: x.mean() + torch.stack([x, y]).mean([0, 1]),
+    "linear": lambda x, y, at: F.linear(x, W) + F.linear(y, W, V[:4]) + F.linear(torch.stack([x, y]), W, V[:4])[1],
+    "linear of three": lambda x, y, at: F.linear(torch.stack([x, y]).view(2, 2, 3), W[:, :3]),
+    "linear of a column": lambda x, y, at: F.linear(torch.stack([x, y], 1)[:4, 0], W[:, :4]),
+    "normed linear": lambda x, y, at: F.linear(F.layer_norm(x + 3, [6], V, V + 1), W, V[:4]),
+    "normed without bias": lambda x, y, at: F.linear(F.layer_norm(x, [6], V), W),
+    "norm read twice": lambda x, y, at: (lambda n: F.linear(n, W) + n.sum())(F.layer_norm(x, [6], V, V)),
+    "norm alone": lambda x, y, at: F.layer_norm(x, [6], V, V) * y,
+    "norm of rows": lambda x, y, at: F.linear(F.layer_norm(torch.stack([x, y]), [6], V, V), W),
+    "norm seen through a view": lambda x, y, at: F.linear(F.layer_norm(x, [6], V, V).view(2, 3), W[:, :3]),
+    "norm that is an output": lambda x, y, at: (F.layer_norm(x, [6], V, V), x),
+    "matmul": lambda x, y, at: W @ x + torch.outer(x, y)[:4] @ y,
+    "where": lambda x, y, at: torch.where(x > 0, x, y) + torch.where(y > 0, 0.0, float("inf")).clamp(0, 1),
+    "joined": lambda x, y, at: (torch.cat([x, y, x])[3:9], torch.cat([x[:2]] * 6), torch.stack([x, y], 1)),
+    "types": lambda x, y, at: (x > 0).float() + (x * 3).to(torch.int64) + at.to(torch.float32),
+    "clamp": lambda x, y, at: x.clamp(-0.5, 0.5) + y.clamp(min=0) + x.clamp(max=0.1),
+    "views": lambda x, y, at: torch.stack([x, y]).view(3, 2, 2).permute(2, 0, 1).reshape(-1)[2:].unsqueeze(0) + 1,
+    "chosen row": lambda x, y, at: (
+        torch.index_select(TABLE, 0, at.view(1)) + torch.index_select(TABLE, 1, at.view(1) % 4)
+    ),
+    "constant part": lambda x, y, at: x * torch.exp(V) + (V @ W.T.softmax(0)).sum(),
+    "an input comes back": lambda x, y, at: (x, y * 2, at),
+    "in place": in_place,
+    "ring": ring,
+    "read afterwards": read_afterwards,
+    "shapes": lambda x, y, at: torch.zeros_like(x) + x.new_ones(6) + torch.full_like(y, x.size(0)) + y,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_plan_computes_what_pytorch_does(name: str) -> None:
+    function = Function(FUNCTIONS[name])
+    trace: Any = torch.jit.trace
+    plan = plan_of(archive(trace(function, inputs(1))))
+    assert plan is not None
+    for seed in (2, 3, 4):
+        given = inputs(seed)
+        for place, value in zip(plan.inputs, given, strict=True):
+            place[...] = value.numpy()
+        plan.run()
+        expected = function(*given)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        assert len(plan.outputs) == len(expected)
+        for got, wanted in zip(plan.outputs, expected, strict=True):
+            assert got.dtype == wanted.numpy().dtype
+            np.testing.assert_allclose(got, wanted.numpy(), rtol=2e-5, atol=2e-6)
+
+
+def test_a_ring_that_is_not_read_afterwards_is_written_in_place() -> None:
+    class Ring(nn.Module):
+        def forward(self, memory: Tensor, slot: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+            first = memory[0].index_copy(0, slot, new)
+            second = memory[1].index_copy(0, slot, new + first.sum())
+            return second @ new[0], torch.stack([first, second])
+
+    example = torch.zeros(2, 4, 3), torch.tensor([1]), torch.ones(1, 3)
+    trace: Any = torch.jit.trace
+    script = archive(trace(Ring(), example))
+    memory = np.zeros((2, 4, 3), np.float32)
+    plan = script.plan("forward", memory, np.array([1]), np.ones((1, 3), np.float32))
+    assert plan is not None
+    assert plan.outputs[1] is memory
+    expected = torch.arange(24.0).view(2, 4, 3)
+    memory[...] = expected.numpy()
+    for slot in (2, 0, 2):
+        plan.inputs[1][...], plan.inputs[2][...] = slot, slot + 0.5
+        said, expected = Ring()(expected, torch.tensor([slot]), torch.full((1, 3), slot + 0.5))
+        plan.run()
+        np.testing.assert_allclose(plan.outputs[0], said.numpy(), rtol=1e-6)
+        np.testing.assert_allclose(memory, expected.numpy(), rtol=1e-6)
+
+
+class Branches(nn.Module):
+    def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+        return x + y if bool(x.sum() > 0) else x - y
+
+
+class Loops(nn.Module):
+    def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+        for _ in range(int(at)):
+            x = x + y
+        return x
+
+
+class ChangesItsInput(nn.Module):
+    def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+        x += y
+        return x
+
+
+class Counts(nn.Module):
+    def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+        return x[x > 0].sum() + torch.nonzero(y).sum()
+
+
+class LooksByValue(nn.Module):
+    def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+        return torch.narrow(x, 0, at, 1) + torch.narrow(torch.ones(6), 0, at, 1)
+
+
+class Remembers(nn.Module):
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(6))
+
+    def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+        self.last = self.last + x
+        return self.last * y
+
+
+class Collects(nn.Module):
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(6))
+
+    def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+        self.last += x
+        return self.last * y
+
+
+@pytest.mark.parametrize("kind", [Branches, Loops, ChangesItsInput, Counts, LooksByValue, Remembers, Collects])
+def test_what_depends_on_values_is_not_planned(kind: type[nn.Module]) -> None:
+    saved = io.BytesIO()
+    script: Any = torch.jit.script
+    torch.jit.save(script(kind()), saved)
+    assert plan_of(torchscript.load(saved.getvalue())) is None
+    # It runs all the same, as TorchScript does.
+    loaded, module = torchscript.load(saved.getvalue()), kind()
+    for seed in (5, 6):
+        expected = module(*(value.clone() for value in inputs(seed)))
+        found = loaded(*(value.numpy().copy() for value in inputs(seed)))
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6)
+
+
+def test_a_fixed_loop_is_unrolled() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+            total = torch.zeros(6)
+            for i in range(5):
+                total[i] = x[i] * i + total.sum()
+            return total
+
+    script: Any = torch.jit.script
+    plan = plan_of(archive(script(Fixed().eval())))
+    assert plan is not None
+    for seed in (7, 8):
+        plan.inputs[0][...] = inputs(seed)[0].numpy()
+        plan.run()
+        np.testing.assert_allclose(plan.outputs[0], Fixed()(*inputs(seed)).numpy(), rtol=1e-5)
+
+
+def test_a_method_that_fails_or_is_not_there() -> None:
+    from pianoai.runtime.errors import InputError
+
+    trace: Any = torch.jit.trace
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = archive(trace(Function(lambda x, y, at: x + y), inputs(0)))
+    assert script.plan("read", np.zeros(6, np.float32)) is None
+    with pytest.raises(InputError, match="forward failed on inputs of zeros"):
+        script.plan("forward", np.zeros(6, np.float32), np.zeros(5, np.float32), np.zeros(()))
