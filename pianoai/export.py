@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pianoai import __version__
 from pianoai.checkpoint import Checkpoint
-from pianoai.metrics.likelihood import Calibration, Thresholds
+from pianoai.metrics.likelihood import Calibration, Thresholds, nll, predict
 from pianoai.models.frame import FEATURES, FrameModel, State, planes
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
@@ -25,6 +25,8 @@ from pianoai.runtime.roll import LOUDEST, PITCHES, Floats, Roll, velocities
 from pianoai.windows import Windows
 
 LONG = 4  # passages of three windows in the parity check
+METHODS = ("forward", "read")  # of the archive
+SINGLE = 6  # PyTorch's number of float32
 PREFIX = "model"  # the folder inside the archive
 OMITTED = ("serialization_id", ".debug_pkl")  # they hold paths and differ from run to run
 # The number of a class among all that this process has traced; a frozen module has one class, which needs none.
@@ -36,6 +38,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 class ExportConfig:
     """The section `export` of params.yaml."""
 
+    weights: str = bounded(choices=("float32", "float16"))
     windows: int = bounded(least=1)
     tolerance: float = bounded(least=0)
     frames: int = bounded(least=1)
@@ -69,8 +72,42 @@ def trace(model: FrameModel) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript announces its deprecation at every call
         traced = torch.jit.trace_module(Step(model).eval(), examples)  # type: ignore[no-untyped-call]
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced, ["read"])
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced, list(METHODS[1:]))
     return frozen
+
+
+def rounded(model: FrameModel, weights: str) -> FrameModel:
+    """The model itself, with its matrices rounded to what `weights` can hold."""
+    if weights == "float16":
+        with torch.no_grad():
+            for parameter in filter(is_matrix, model.parameters()):
+                parameter.copy_(parameter.half().float())
+    return model
+
+
+def is_matrix(value: Tensor) -> bool:
+    """Whether half precision is for it: matrices are nearly all of a model, and the rest is delicate."""
+    return value.ndim == 2 and value.dtype == torch.float32
+
+
+def store_half(graph: Any) -> None:
+    """Replace the matrices among a frozen graph's constants by half-precision ones, converted where they are used.
+
+    The values must be those of `rounded`, so that nothing is lost.
+    """
+    for node in graph.findAllNodes("prim::Constant"):
+        value = node.output().toIValue() if node.output().type().kind() == "TensorType" else None
+        if not isinstance(value, Tensor) or not is_matrix(value):
+            continue
+        arguments = [graph.insertConstant(each) for each in (value.half(), SINGLE, False, False, None)]
+        converted = graph.create("aten::to", arguments)
+        for created in [argument.node() for argument in arguments]:
+            created.moveBefore(node)
+        converted.insertBefore(node)
+        converted.output().setType(node.output().type())
+        node.output().replaceAllUsesWith(converted.output())
+    torch._C._jit_pass_dce(graph)
+    graph.lint()
 
 
 def describe(
@@ -109,12 +146,16 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def to_archive(model: FrameModel, metadata: dict[str, Any]) -> bytes:
-    """The TorchScript archive; equal models and metadata give equal bytes."""
+def to_archive(model: FrameModel, metadata: dict[str, Any], weights: str = "float32") -> bytes:
+    """The TorchScript archive, its matrices stored as `weights`; equal models and metadata give equal bytes."""
     saved = io.BytesIO()
+    traced = trace(rounded(model, weights))
+    if weights == "float16":
+        for name in METHODS:
+            store_half(traced._c._get_method(name).graph)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(trace(model), saved, {METADATA: json.dumps(metadata, sort_keys=True)})
+        torch.jit.save(traced, saved, {METADATA: json.dumps(metadata, sort_keys=True)})
     rewritten = io.BytesIO()
     with zipfile.ZipFile(saved) as source, zipfile.ZipFile(rewritten, "w") as target:
         for name in sorted(source.namelist()):
@@ -154,19 +195,20 @@ def array_step(step: Callable[..., tuple[Tensor, Tensor, State]]) -> runtime.Ste
 def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: ExportConfig) -> dict[str, float | int]:
     """Compare eager PyTorch, TorchScript and the NumPy runtime on real rolls (frames, 88), and generating.
 
-    Teacher-forced, the largest difference of a probability, eager being the whole pass and not the step. Raises
+    Teacher-forced, the largest difference of a probability, eager being the whole pass, with the matrices rounded
+    as they are stored, and not the step; once more after the runtime has read a roll's beginning in chunks. Raises
     InputError when it is above the tolerance. Generating, `frames` frames from equal seeds by TorchScript and by the
     runtime: where they differ, every pitch must have been drawn within the tolerance of its probability (a
     near-tie), which is counted; then both go on from the same frame. This also runs past a full ring of keys.
     """
-    model = checkpoint.model()
+    model = rounded(checkpoint.model(), config.weights)
     loaded = runtime.load(archive)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         script = array_step(torch.jit.load(io.BytesIO(archive)))  # type: ignore[no-untyped-call]
     chance = np.random.Generator(np.random.PCG64(config.seed))
     one = np.array(1, np.float32)
-    worst = {"torchscript": 0.0, "runtime": 0.0}
+    worst = {"torchscript": 0.0, "runtime": 0.0, "reading": 0.0}
     for roll in rolls:
         noise = chance.random((len(roll), model.noise), np.float32)
         whole = whole_pass(model, roll, noise)
@@ -175,6 +217,9 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
             for at, frame in enumerate(roll.astype(np.float32)):
                 _, said, state = step(frame, state, noise[at], one)
                 worst[name] = max(worst[name], float(np.abs(said - whole[at]).max()))
+        state = loaded.read(roll[:-1], loaded.start())
+        _, said, state = loaded.step(roll[-1].astype(np.float32), state, noise[-1], one)
+        worst["reading"] = max(worst["reading"], float(np.abs(said - whole[-1]).max()))
     drawn, worst["drawing"] = compare_drawing(script, loaded, config)
     for name, difference in worst.items():
         if not difference <= config.tolerance:
@@ -188,6 +233,17 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
         **{f"difference_{name}": difference for name, difference in worst.items()},
         **drawn,
     }
+
+
+def rounding_cost(checkpoint: Checkpoint, windows: Windows, samples: int, config: ExportConfig) -> float:
+    """Nats a frame that the rounding of matrices costs on the validation split, before calibration."""
+    if config.weights == "float32":
+        return 0.0
+    whole, rough = (
+        nll(predict(model, windows, "valid", samples, config.seed)).mean()
+        for model in (checkpoint.model(), rounded(checkpoint.model(), config.weights))
+    )
+    return round(float(rough - whole), 6)
 
 
 @torch.no_grad()

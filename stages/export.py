@@ -24,14 +24,17 @@ def main() -> None:
         read_rates(Path("models/copy.pt")),
         scoring["noise_samples"],
     )
-    archive = export.to_archive(selected.model(), description)
-    rolls = export.choose_windows(windows.read(Path("data")), config)
-    agreement = export.parity(selected, archive, rolls, config)
+    data = windows.read(Path("data"))
+    archive = export.to_archive(selected.model(), description, config.weights)
+    agreement = export.parity(selected, archive, export.choose_windows(data, config), config)
+    agreement["rounding_nll"] = export.rounding_cost(selected, data, scoring["noise_samples"], config)
     Path("models/model.ts").write_bytes(archive)
-    write_json(Path("metrics/export.json"), {"family": selected.family, "bytes": len(archive)} | agreement)
+    about = {"family": selected.family, "weights": config.weights, "bytes": len(archive)}
+    write_json(Path("metrics/export.json"), about | agreement)
     print(
         f"export: {selected.family}, {len(archive) / 1e6:.1f} MB; probabilities differ by at most "
-        f"{agreement['difference_runtime']:.1g}, notes in {agreement['frames_different']} of {config.frames} frames"
+        f"{agreement['difference_runtime']:.1g}, notes in {agreement['frames_different']} of {config.frames} frames; "
+        f"{config.weights} weights cost {agreement['rounding_nll']:.5f} nats a frame"
     )
 
 

@@ -23,7 +23,7 @@ from pianoai.runtime.sampling import generate
 from pianoai.windows import Windows
 from tests.test_models import CONFIGS, CRITIC
 
-CONFIG = ExportConfig(windows=6, tolerance=1e-5, frames=80, seed=2)
+CONFIG = ExportConfig(weights="float32", windows=6, tolerance=1e-5, frames=80, seed=2)
 THRESHOLDS = Thresholds(sounding=0.3, onset=0.2)
 
 
@@ -54,6 +54,59 @@ def test_parity_on_real_windows_and_generating(name: str, music: Windows) -> Non
     assert found["frames_drawn"] == 80
     assert found["frames_different"] <= found["near_ties"]
     assert 0 < found["difference_runtime"] <= 1e-5 or name == "copy"
+    assert 0 < found["difference_reading"] <= 1e-5 or name == "copy"
+
+
+@pytest.mark.parametrize("name", ["transformer", "gan"])
+def test_half_precision_storage(name: str, music: Windows) -> None:
+    """Half the bytes; PyTorch, TorchScript and the runtime agree on the rounded weights."""
+    checkpoint = checkpoint_of(name, music)
+    config = replace(CONFIG, weights="float16")
+    description = export.describe(checkpoint, Calibration(), THRESHOLDS, count(music)[1], 16)
+    archive = to_archive(checkpoint.model(), description, "float16")
+    assert archive == to_archive(checkpoint.model(), description, "float16")
+    matrices = sum(value.numel() for value in checkpoint.model().parameters() if value.ndim == 2)
+    saved = len(archive_of(checkpoint, music)) - len(archive)
+    assert saved == pytest.approx(2 * matrices, abs=4000)  # conversions are a few lines of code more
+    found = parity(checkpoint, archive, choose_windows(music, config), config)
+    assert 0 < found["difference_runtime"] <= 1e-5
+    with pytest.raises(InputError, match=r"differs from PyTorch"):  # which is not the model that was not rounded
+        parity(checkpoint, archive, choose_windows(music, config), replace(config, weights="float32"))
+    cost = export.rounding_cost(checkpoint, music, 1, config)
+    assert 0 < abs(cost) < 0.01
+    assert export.rounding_cost(checkpoint, music, 1, CONFIG) == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_reading_in_chunks_leaves_the_state_of_as_many_steps(name: str, music: Windows) -> None:
+    checkpoint = checkpoint_of(name, music)
+    loaded = runtime.load(archive_of(checkpoint, music))
+    assert loaded.metadata.read == 16
+    roll = np.asarray(next(music.rolls("train")))[: 3 * 16 + 5]  # three chunks, and frames one by one
+    noise, one = np.full(loaded.metadata.noise, 0.5, np.float32), np.array(1, np.float32)
+    slow = loaded.start()
+    for frame in roll.astype(np.float32):
+        slow = loaded.step(frame, slow, noise, one)[2]
+    slow = loaded.keep(slow)
+    fast = loaded.read(roll, loaded.start())
+    for got, wanted in zip(fast, slow, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+    assert fast[1] == len(roll)
+
+
+def test_a_state_is_good_for_one_step(music: Windows) -> None:
+    loaded = runtime.load(archive_of(checkpoint_of("transformer", music), music))
+    noise, one = np.full(loaded.metadata.noise, 0.5, np.float32), np.array(1, np.float32)
+    frame = np.asarray(next(music.rolls("train")))[4].astype(np.float32)
+    first = loaded.step(frame, loaded.start(), noise, one)[2]
+    kept = loaded.keep(first)
+    drawn, said, _ = loaded.step(frame, first, noise, one)
+    with pytest.raises(ValueError, match="a state can be used once"):
+        loaded.step(frame, first, noise, one)
+    for _ in range(2):
+        again, said_again, _ = loaded.step(frame, loaded.keep(kept), noise, one)
+        np.testing.assert_array_equal(again, drawn)
+        np.testing.assert_array_equal(said_again, said)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

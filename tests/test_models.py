@@ -31,11 +31,11 @@ CRITIC = {
 }
 
 
-def build(name: str) -> FrameModel:
+def build(name: str, window: int = WINDOW) -> FrameModel:
     torch.manual_seed(3)
     values = CONFIGS[name] | (CRITIC if "gan" in name else {})
     module = family(name)
-    model: FrameModel = module.Model(module.Config(**values), WINDOW)
+    model: FrameModel = module.Model(module.Config(**values), window)
     if name == "copy":
         model.odds.data = torch.randn(4, PITCHES)
     return model.eval()
@@ -61,6 +61,29 @@ def test_step_agrees_with_the_whole_pass_over_three_windows(name: str, music: Wi
         noise = torch.cat([torch.rand(2 * PITCHES), latent[0, at]])
         _, said, state = model.step(frame, state, noise, torch.tensor(1.0))
         torch.testing.assert_close(said, whole[at], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("window", [4, 16, 40])  # shorter than a chunk, as long, longer
+@pytest.mark.parametrize("name", ["transformer", "gan"])
+@torch.no_grad()
+def test_reading_is_as_many_steps(name: str, window: int, music: Windows) -> None:
+    model = build(name, window)
+    assert model.chunk == min(16, window)
+    planes_of = features(real_roll(music, 90))[0]
+    silent = torch.zeros(model.latent)
+    for begin in (0, 3, window + 1):
+        memory, position, _ = model.initial_state()
+        for frame in planes_of[:begin]:
+            _, memory = model.step_logits(frame, memory, position, silent)
+            position = position + 1
+        stepped, read, at = memory.clone(), memory.clone(), position.clone()
+        for frame in planes_of[begin : begin + 2 * model.chunk]:
+            _, stepped = model.step_logits(frame, stepped, position, silent)
+            position = position + 1
+        for chunk in torch.split(planes_of[begin : begin + 2 * model.chunk], model.chunk):
+            read = model.read(chunk, read, at)
+            at = at + model.chunk
+        torch.testing.assert_close(read, stepped, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["transformer", "gan"])
@@ -158,7 +181,7 @@ def test_real_planes_are_the_draw_with_the_gradient_of_the_probability() -> None
     assert found[0, :4].tolist() == [1, 1, 1, 0]
     assert found[1, :4].tolist() == [1, 1, 0, 0]  # new, struck again, held
     assert found[2, :4].tolist() == [0.5, 0.5, 0.5, 0]
-    found[0, 0].backward()  # type: ignore[no-untyped-call]
+    found[0, 0].backward()
     assert logits.grad is not None
     assert logits.grad[0, 0].item() == pytest.approx(0.25)  # p (1 - p)
 

@@ -8,6 +8,7 @@ additions, so results agree to rounding.
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,8 @@ def _binary(ufunc: Any) -> Emit:
             if x.dtype != kind:
                 return None
             operands.append(x)
+        if ufunc in (np.maximum, np.minimum):  # they want the place to write by its name
+            return [(partial(ufunc, *operands, out=result), ())]
         return [(ufunc, (*operands, result))]
 
     return emit
@@ -332,7 +335,10 @@ def _clamp(call: Call, uses: Uses) -> list[Step] | None:
         return None
     if any(type(limit) not in (int, float) for limit in (low, high)):
         return None
-    return [(np.maximum, (x, _number(low, x), call.result)), (np.minimum, (call.result, _number(high, x), call.result))]
+    return [
+        (partial(np.maximum, x, _number(low, x), out=call.result), ()),
+        (partial(np.minimum, call.result, _number(high, x), out=call.result), ()),
+    ]
 
 
 def _index_select(call: Call, uses: Uses) -> list[Step] | None:
