@@ -181,7 +181,7 @@ def test_real_planes_are_the_draw_with_the_gradient_of_the_probability() -> None
     assert found[0, :4].tolist() == [1, 1, 1, 0]
     assert found[1, :4].tolist() == [1, 1, 0, 0]  # new, struck again, held
     assert found[2, :4].tolist() == [0.5, 0.5, 0.5, 0]
-    found[0, 0].backward()
+    found[0, 0].backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert logits.grad[0, 0].item() == pytest.approx(0.25)  # p (1 - p)
 
