@@ -89,6 +89,14 @@ def test_it_takes_what_the_zip_can_be_built_for() -> None:
     assert function["Architectures"] == [{"Ref": "Architecture"}]
 
 
+def test_the_readme_names_every_parameter_with_its_default() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    for name, parameter in yaml_parse(TEMPLATE.read_text("utf-8"))["Parameters"].items():
+        (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        assert str(parameter["Default"]) in row.split("|")[2]
+
+
 @pytest.mark.parametrize(
     ("concurrency", "allowed"),
     [("none", True), ("1", True), ("250", True), ("0", False), ("-1", False), ("", False), ("many", False)],
