@@ -127,6 +127,11 @@ class Block(nn.Module):
         added: Tensor = self.dropout(self.feedforward(x))
         return x + added
 
+    def sharp(self) -> Tensor:
+        """What multiplies normalised queries and keys, (2, 1, 1, width per head), with attention's scale in it."""
+        scale = float(self.sharpness.shape[-1]) ** -0.5
+        return torch.stack([self.sharpness[0] * scale, self.sharpness[1]])
+
     def step(self, x: Tensor, ring: Tensor, turn: Tensor, slot: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
         """One frame x (width,) against the ring (2, heads, window, width / heads) of keys and values.
 
@@ -134,11 +139,10 @@ class Block(nn.Module):
         places that hold one and minus infinity at others.
         """
         qkv = self.qkv(self.attention_norm(x)).view(3, self.heads, -1)
-        q, k = rotate(normalise(qkv[:2]) * self.sharpness[:, 0], turn).unbind(0)
+        q, k = rotate(normalise(qkv[:2]) * self.sharp()[:, 0], turn).unbind(0)
         new = torch.stack([k, qkv[2]])  # (2, heads, width / heads)
         ring = ring.index_copy(2, slot, new.unsqueeze(2))
-        scale = float(q.size(-1)) ** -0.5
-        scores = torch.matmul(q.unsqueeze(1), ring[0].transpose(1, 2)) * scale + barred  # (heads, 1, window)
+        scores = torch.matmul(q.unsqueeze(1), ring[0].transpose(1, 2)) + barred  # (heads, 1, window)
         out = torch.matmul(torch.softmax(scores, -1), ring[1])  # (heads, 1, width / heads)
         x = x + self.mix(out.reshape(-1))
         return x + self.feedforward(x), ring
@@ -150,9 +154,9 @@ class Block(nn.Module):
         place of the ring or a frame of the chunk, minus infinity elsewhere.
         """
         qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
-        q, k = rotate(normalise(qkv[:2]) * self.sharpness, turn).unbind(0)  # (heads, chunk, width / heads)
+        q, k = rotate(normalise(qkv[:2]) * self.sharp(), turn).unbind(0)  # (heads, chunk, width / heads)
         keys, values = torch.cat([ring[0], k], 1), torch.cat([ring[1], qkv[2]], 1)
-        scores = torch.matmul(q, keys.transpose(1, 2)) * float(q.size(-1)) ** -0.5 + barred
+        scores = torch.matmul(q, keys.transpose(1, 2)) + barred
         out = torch.matmul(torch.softmax(scores, -1), values).transpose(0, 1)
         x = x + self.mix(out.reshape(len(x), -1))
         return x + self.feedforward(x), ring.index_copy(2, slots, torch.stack([k, qkv[2]]))
