@@ -75,6 +75,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
     "whole comparisons": lambda x, y, at: (torch.arange(5) <= at, at > 2, at == 1),
     "unary": lambda x, y, at: torch.exp(x) + torch.sqrt(x.abs()) + torch.tanh(y).square() + x.round() - (-x).floor(),
     "logarithm": lambda x, y, at: torch.log(x.abs() + 1) * torch.rsqrt(y.square() + 1),
+    "divided by a root": lambda x, y, at: x * torch.rsqrt(y.square() + 1) + torch.rsqrt(x.square() + 1) * y,
+    "root of rows": lambda x, y, at: torch.stack([x, y]) * torch.rsqrt(torch.stack([y, x]).square().mean(-1, True)),
     "negation": lambda x, y, at: torch.logical_not(x > 0),
     "sigmoid": lambda x, y, at: torch.sigmoid(torch.stack([x, y]) * 30),
     "gelu": lambda x, y, at: F.gelu(4 * x, approximate="tanh") + F.gelu(y),

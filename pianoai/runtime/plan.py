@@ -94,19 +94,18 @@ def steps(recording: Recording) -> list[Step]:
     """The NumPy calls that compute a recording anew from what its inputs hold, in order."""
     uses = Uses(recording)
     found: list[Step] = []
-    waiting: dict[int, Call] = {}  # layer norms, by their results' owners, until somebody reads them
+    waiting: dict[int, Call] = {}  # what its one reader may take over, by the owner of its result, until it is read
     for call in recording.calls:
-        if call.name == "torch.layer_norm" and uses.once(call.result) and _vector_norm(call):
+        if call.name in FUSED and uses.once(call.result) and FUSED[call.name][0](call):
             waiting[id(owner(call.result))] = call
             continue
-        norms = [waiting.pop(key) for x in call.inputs() if (key := id(owner(x))) in waiting]
-        if call.name == "torch.linear" and norms and call.args[0] is norms[0].result:
-            found += _normed_linear(norms[0], call)
+        before = [waiting.pop(key) for x in call.inputs() if (key := id(owner(x))) in waiting]
+        if len(before) == 1 and (fused := FUSED[before[0].name][1](before[0], call)):
+            found += fused
             continue
-        for norm in norms:
-            found += _general(norm)
-        emit = EMITTERS.get(call.name)
-        found += (emit(call, uses) if emit else None) or _general(call)
+        for each in (*before, call):
+            emit = EMITTERS.get(each.name)
+            found += (emit(each, uses) if emit else None) or _general(each)
     return found
 
 
@@ -229,7 +228,7 @@ def _mean(call: Call, uses: Uses) -> list[Step] | None:
 
 def _summed(x: Array, factor: float, result: Array) -> Step:
     """The sum over the last dimension times a factor, as a product with a vector: quicker than a sum for short rows."""
-    return np.dot, (x.reshape(-1, x.shape[-1]), np.full(x.shape[-1], factor, FLOAT32), result.reshape(-1))
+    return x.reshape(-1, x.shape[-1]).dot, (np.full(x.shape[-1], factor, FLOAT32), result.reshape(-1))
 
 
 def _aligned(x: Array) -> Array:
@@ -252,7 +251,7 @@ def _linear(call: Call, uses: Uses) -> list[Step] | None:
 def _product(x: Array, weight: Array, bias: Array | None, result: Array) -> list[Step]:
     """result = x @ weight.T + bias, for one row or several."""
     if x.ndim == 1:
-        found: list[Step] = [(np.dot, (_aligned(weight), x, result))]
+        found: list[Step] = [(_aligned(weight).dot, (x, result))]  # the method is quicker than the function
     else:
         found = [(np.matmul, (x, _aligned(weight).T, result))]
     if bias is not None:
@@ -266,11 +265,13 @@ def _vector_norm(call: Call) -> bool:
     return _plain(x) and x.ndim == 1 and len(call.args) > 2 and call.args[2] is not None and x.flags.c_contiguous
 
 
-def _normed_linear(norm: Call, linear: Call) -> list[Step]:
+def _normed_linear(norm: Call, linear: Call) -> list[Step] | None:
     """A layer norm and the linear layer after it: the norm's weight and bias go into the layer's.
 
     W (w n + b) + c = (W w) n + (W b + c), where n is the input less its mean, over its deviation.
     """
+    if linear.name != "torch.linear" or linear.args[0] is not norm.result or linear.kwargs:
+        return None
     x, scale = norm.args[0], norm.args[2]
     shift = norm.args[3] if len(norm.args) > 3 else None
     eps = norm.args[4] if len(norm.args) > 4 else 1e-5
@@ -352,7 +353,7 @@ def _index_select(call: Call, uses: Uses) -> list[Step] | None:
     x, dim, index = call.args
     if dim or index.ndim != 1 or not x.flags.c_contiguous:
         return None
-    return [(np.take, (x, index, 0, call.result))]
+    return [(x.take, (index, 0, call.result))]
 
 
 def _index_copy(call: Call, uses: Uses) -> list[Step] | None:
@@ -369,6 +370,18 @@ def _index_copy(call: Call, uses: Uses) -> list[Step] | None:
     return [(put, ())]
 
 
+def _divided(root: Call, product: Call) -> list[Step] | None:
+    """x rsqrt(y) is x / sqrt(y)."""
+    if product.name != "torch.mul" or not all(map(_plain, product.args)) or product.args[1] is not root.result:
+        return None
+    return [(np.sqrt, (root.args[0], root.result)), (np.divide, (product.args[0], root.result, product.result))]
+
+
+# Calls that wait for their only reader: when they may, and the steps of both.
+FUSED: dict[str, tuple[Callable[[Call], bool], Callable[[Call, Call], list[Step] | None]]] = {
+    "torch.layer_norm": (_vector_norm, _normed_linear),
+    "torch.rsqrt": (lambda call: _plain(call.args[0]), _divided),
+}
 EMITTERS: dict[str, Emit] = {
     **{f"torch.{name}": _binary(ufunc) for name, ufunc in BINARY.items()},
     **{f"torch.{name}": _unary(ufunc) for name, ufunc in UNARY.items()},
