@@ -128,6 +128,7 @@ def describe(
         "window": checkpoint.window,
         "noise": model.noise,
         "read": model.chunk,
+        "reach": model.reach,
         "state": [
             {"shape": list(part.shape), "dtype": str(part.dtype).removeprefix("torch.")}
             for part in model.initial_state()

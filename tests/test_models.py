@@ -88,6 +88,21 @@ def test_reading_is_as_many_steps(name: str, window: int, music: Windows) -> Non
 
 @pytest.mark.parametrize("name", ["transformer", "gan"])
 @torch.no_grad()
+def test_the_reach_is_as_far_as_a_frame_can_speak(name: str) -> None:
+    model = build(name, 5).double()
+    assert model.reach == {"transformer": len(getattr(model, "blocks", [])) * 4 + 1, "gan": 5}[name]
+    torch.manual_seed(0)
+    planes_of, latent = torch.rand(1, 30, 264).double(), torch.rand(1, 30, model.latent).double()
+    changed = planes_of.clone()
+    changed[0, 10] += 5
+    differs = (model(planes_of, latent) - model(changed, latent)).abs().amax((0, 2, 3)) > 1e-9
+    assert differs[10 : 10 + model.reach].all()
+    assert not differs[:10].any()
+    assert not differs[10 + model.reach :].any()
+
+
+@pytest.mark.parametrize("name", ["transformer", "gan"])
+@torch.no_grad()
 def test_a_frame_sees_no_later_frame(name: str, music: Windows) -> None:
     model, roll = build(name), real_roll(music, 40)
     changed = roll.copy()

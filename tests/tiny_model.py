@@ -21,6 +21,7 @@ def metadata(**changes: Any) -> dict[str, Any]:
         "window": 3,
         "noise": 176,
         "read": 0,
+        "reach": 3,
         "state": [{"shape": [88], "dtype": "float32"}],
         "samples": 1,
         "calibration": {"sounding": [1, 0], "struck": [1, 0]},

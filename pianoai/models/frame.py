@@ -104,6 +104,11 @@ class FrameModel(nn.Module):
         return min(READ, self.window)
 
     @property
+    def reach(self) -> int:
+        """How many frames, the last one included, can make a difference to the next; `window`, unless layers chain."""
+        return self.window
+
+    @property
     def noise(self) -> int:
         """How many uniform numbers a step takes."""
         return 2 * PITCHES + self.latent

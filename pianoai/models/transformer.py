@@ -176,6 +176,11 @@ class Model(FrameModel):
         self.register_buffer("turns", rotations(window, config.embed_dim // config.heads), persistent=False)
         self.turns: Tensor
 
+    @property
+    def reach(self) -> int:
+        """See FrameModel.reach: every block looks window - 1 frames further back."""
+        return len(self.blocks) * (self.window - 1) + 1
+
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward; `latent` is not used."""
         time = features.shape[1]

@@ -36,6 +36,7 @@ class Metadata:
     window: int  # frames
     noise: int  # uniform numbers that a step takes
     read: int  # frames that `read` takes at once
+    reach: int  # frames, the last one included, that can make a difference to the next
     state: tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of every array of the state
     samples: int  # noise samples whose probabilities are averaged in a score
     calibration: dict[str, tuple[float, float]]  # "sounding", "struck": scale and offset of logits
@@ -168,7 +169,15 @@ def read_metadata(text: bytes, name: str) -> Metadata:
 
     for key in ("version", "family", "data"):
         check(key, isinstance(values.get(key), str), "a text")
-    for key, least in {"frames_per_beat": 1, "window": 1, "noise": 0, "read": 0, "samples": 1, "parameters": 0}.items():
+    for key, least in {
+        "frames_per_beat": 1,
+        "window": 1,
+        "reach": 1,
+        "noise": 0,
+        "read": 0,
+        "samples": 1,
+        "parameters": 0,
+    }.items():
         value: Any = values.get(key)
         check(key, type(value) is int and value >= least, f"a whole number of at least {least}")
     check(
@@ -197,6 +206,7 @@ def read_metadata(text: bytes, name: str) -> Metadata:
         window=values["window"],
         noise=values["noise"],
         read=values["read"],
+        reach=values["reach"],
         state=tuple((tuple(array["shape"]), array["dtype"]) for array in values["state"]),
         samples=values["samples"],
         calibration=calibration,
