@@ -14,6 +14,7 @@ from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import HELD, LOUDEST, PITCHES, SILENT, TICKS_PER_BEAT, Floats, Roll, velocities
 
 if TYPE_CHECKING:
+    from pianoai.runtime.plan import Plan
     from pianoai.runtime.torchscript import Script
 
 METADATA = "pianoai.json"  # the name of the archive's extra file
@@ -92,7 +93,7 @@ def load(source: bytes | Path) -> Model:
     planned = Planned(script, metadata)
     if planned.stepping is None:
         return Model(metadata, script)
-    return Model(metadata, planned.step, planned.read if planned.reading else None)
+    return Model(metadata, planned.step, planned.read if planned.reads else None)
 
 
 class Planned:
@@ -103,11 +104,17 @@ class Planned:
         self._frame, self._noise = np.zeros(PITCHES, np.float32), np.zeros(metadata.noise, np.float32)
         self._temperature = np.array(1, np.float32)
         self._features = np.zeros((metadata.read, 3 * PITCHES), np.float32)
+        self._script = script
         self.stepping = script.plan("forward", self._frame, self._own, self._noise, self._temperature)
-        self.reading = None
+        self._reading: "Plan | None" = None  # planned when there is something to read
         # read(planes, memory, position) -> memory, of a state (memory, position, intensity)
-        if metadata.read and len(self._own) == 3:
-            self.reading = script.plan("read", self._features, *self._own[:2])
+        self.reads = bool(metadata.read) and len(self._own) == 3 and script.has("read")
+        if self.stepping is not None:
+            shapes = [x.shape for x in self.stepping.outputs]
+            if shapes != [(PITCHES,), (3, PITCHES), *(x.shape for x in self._own)]:
+                raise InputError(
+                    f"{script.name}: its step returns something else than a frame, probabilities and state"
+                )
 
     def _enter(self, state: State) -> None:
         """Make `state` the one in memory."""
@@ -136,15 +143,25 @@ class Planned:
 
     def read(self, frames: Roll, state: State) -> State:
         """See Reader."""
-        assert self.reading is not None
         self._enter(state)
+        reading = self._reading or self._plan_reading()
         _, position, intensity = self._own
         before = np.rint(intensity * LOUDEST).astype(np.uint8)
         loudness = velocities(np.vstack([before, frames]))[1:]
         self._features[...] = np.hstack([frames > SILENT, frames > HELD, loudness / np.float32(LOUDEST)])
-        self.reading.run()
+        reading.run()
         now = self._features[-1, 2 * PITCHES :]
-        return self._leave((self.reading.outputs[0], position + len(frames), now))
+        return self._leave((reading.outputs[0], position + len(frames), now))
+
+    def _plan_reading(self) -> "Plan":
+        state = [part.copy() for part in self._own]  # planning works on the memory of the state
+        plan = self._script.plan("read", self._features, *self._own[:2])
+        if plan is None:
+            raise InputError(f"{self._script.name}: read branches on values, which no model of PianoAI does")
+        for place, part in zip(self._own, state, strict=True):
+            place[...] = part
+        self._reading = plan
+        return plan
 
 
 def read_metadata(text: bytes, name: str) -> Metadata:

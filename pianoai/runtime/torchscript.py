@@ -64,6 +64,10 @@ class Script:
 
         return call
 
+    def has(self, name: str) -> bool:
+        """Whether there is a method `name`."""
+        return f"{self._module.type_name}.{name}" in self._program.functions
+
     def plan(self, name: str, *inputs: Any) -> Plan | None:
         """The method `name` for inputs of these shapes, which become the plan's memory; None if it cannot be planned.
 
