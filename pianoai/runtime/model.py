@@ -106,7 +106,7 @@ class Planned:
         self._features = np.zeros((metadata.read, 3 * PITCHES), np.float32)
         self._script = script
         self.stepping = script.plan("forward", self._frame, self._own, self._noise, self._temperature)
-        self._reading: "Plan | None" = None  # planned when there is something to read
+        self._reading: Plan | None = None  # planned when there is something to read
         # read(planes, memory, position) -> memory, of a state (memory, position, intensity)
         self.reads = bool(metadata.read) and len(self._own) == 3 and script.has("read")
         if self.stepping is not None:
