@@ -50,6 +50,18 @@ class Model:
         """The state before the first frame: zeros."""
         return tuple(np.zeros(shape, dtype) for shape, dtype in self.metadata.state)
 
+    def read(self, frames: Floats, state: State) -> State:
+        """The state after hearing `frames` ``(n, 88)`` without drawing any; `state` is used up."""
+        middle = np.full(self.metadata.noise, 0.5, np.float32)
+        temperature = np.array(1.0, np.float32)
+        for frame in frames:
+            state = self.step(frame, state, middle, temperature)[2]
+        return state
+
+    def keep(self, state: State) -> State:
+        """A copy of a state that outlasts the next step, which may write over the state it is given."""
+        return tuple(array.copy() for array in state)
+
 
 def load(source: bytes | Path) -> Model:
     """The model in a TorchScript archive. Raises InputError if it is none, or not one of PianoAI."""
