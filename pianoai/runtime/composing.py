@@ -15,8 +15,8 @@ from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, SILENT, TICKS_PER_
 from pianoai.runtime.scoring import cross_entropy
 
 MOST_NOTES = 8000  # in one answer: 0.7 MB of the 6 that Lambda sends
-# Seconds of a processor that writing an answer may take: fixed, and a note. Each about twice what was measured.
-WRITING = {"notes": (0.01, 2e-5), "roll": (0.05, 0.0), "midi": (0.15, 1.5e-4)}
+# Seconds of a processor that writing an answer may take: fixed, and a note. About twice what was measured.
+WRITING = {"notes": (0.005, 6e-6), "midi": (0.005, 1.2e-5), "roll": (0.04, 0.0)}
 MARGIN = 0.1  # seconds that Lambda may need to take the answer
 
 Remaining = Callable[[], float]
