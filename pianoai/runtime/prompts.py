@@ -29,7 +29,7 @@ from pianoai.runtime.sampling import PROMPT_WINDOWS, shown
 MOST_FRAMES = 16_384  # of a prompt, however few of them are heard
 MOST_NOTES = 8192
 MOST_PITCHES = 100_000  # in all frames of a prompt together
-MOST_MIDI = 64 * 1024  # bytes; reading them takes some 100 times as much memory
+MOST_MIDI = 48 * 1024  # bytes: any 48 KB are refused within 50 ms, and reading them takes some 5 MB
 NOTE_FIELDS = ("pitch", "start", "duration", "velocity", "tied")
 FORMS = "send a list of frames, each a list of pitches; a list of notes; or a MIDI file in base64"
 
