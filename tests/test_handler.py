@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import platform
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import pianoai
-from pianoai.runtime import midi, prompts, sampling
+from pianoai.runtime import midi, prompts, requests, sampling
 from pianoai.runtime.roll import make_notes, notes_to_roll, read_frames, roll_to_notes
 from tests.function import HANDLER, Context, ask, http, load_handler
 from tests.remembering_model import remembering_model
@@ -447,6 +448,23 @@ def test_bad_input_names_the_field(
         assert "\n" not in text
     line = json.loads(capsys.readouterr().out)
     assert (line["status"], line["field"]) == (status, field)
+
+
+def test_the_readme_names_every_field_and_shows_what_is_answered(handler: Any) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    asked, answered = text.split("## The function")[1].split("The answer:")
+    named = {name for row in re.findall(r"^\| (`.*?) \|", asked, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert named == set(requests.FIELDS)
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", answered, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    fields = {"frames": 2, "include_prompt": True}
+    found = [
+        ask(handler, fields | {"format": form, "variations": some}) for form in requests.FORMATS for some in (1, None)
+    ]
+    assert named | {"prompt_frames"} == {name for answer in found for name in answer}
+    body, refusal = re.findall(r"generate -d '(.*pitch\": 200.*)'\n(.*)\n", answered)[0]
+    assert ask(handler, http("POST", "/generate", body))["body"] == refusal
 
 
 def test_a_body_of_just_the_limit_is_read(handler: Any) -> None:

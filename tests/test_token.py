@@ -8,10 +8,14 @@ import zlib
 import numpy as np
 import pytest
 
+from pianoai.runtime import model as runtime
 from pianoai.runtime import token
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import Roll
 from pianoai.runtime.token import Token
+from pianoai.windows import Windows
+from tests.test_export import archive_of, checkpoint_of
+from tests.test_models import CONFIGS
 
 MODEL = "0123456789abcdef" * 4
 
@@ -99,3 +103,19 @@ def test_a_token_of_another_model_or_version_is_told_apart() -> None:
         token.read(text, "f" * 64, 3)
     with pytest.raises(token.OtherModelError):
         token.read(forged(header(version=2), packed(1)), MODEL, 3)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("at", [7, 90])
+def test_every_family_goes_on_as_if_unbroken(music: Windows, name: str, at: int) -> None:
+    model = runtime.load(archive_of(checkpoint_of(name, music), music))
+    middle, temperature = np.full(model.metadata.noise, 0.5, np.float32), np.array(1.0, np.float32)
+    piece = np.asarray(next(music.rolls("train")))[: at + 20]
+    text = token.write(Token(token.ending(piece[:at], model.metadata.window), 0, 0, 120.0), MODEL)
+    frames = token.read(text, MODEL, model.metadata.window).frames.astype(np.float32)
+    unbroken = model.read(piece[: at - 1].astype(np.float32), model.start())
+    broken = model.read(frames[:-1], model.start())
+    for frame in piece[at - 1 :].astype(np.float32):
+        _, expected, unbroken = model.step(frame, unbroken, middle, temperature)
+        _, found, broken = model.step(frame, broken, middle, temperature)
+        np.testing.assert_allclose(found, expected, atol=2e-6)
