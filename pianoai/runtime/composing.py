@@ -15,9 +15,11 @@ from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, SILENT, TICKS_PER_
 from pianoai.runtime.scoring import cross_entropy
 
 MOST_NOTES = 8000  # in one answer: 0.7 MB of the 6 that Lambda sends
-# Seconds of a processor that writing an answer may take: fixed, and a note. About twice what was measured.
-WRITING = {"notes": (0.005, 6e-6), "midi": (0.005, 1.2e-5), "roll": (0.04, 0.0)}
-MARGIN = 0.1  # seconds that Lambda may need to take the answer
+# Seconds of a whole processor that writing takes, about twice what was measured: fixed, a note, a frame.
+WRITING = {"notes": (0.005, 6e-6, 0.0), "midi": (0.005, 1.2e-5, 0.0), "roll": (0.005, 0.0, 1.6e-5)}
+MARGIN = 0.2  # seconds that Lambda may need to take the answer
+BUSY, WALL = 0.02, 0.28  # a function of 128 MB has a fourteenth of a processor: assumed until more is measured
+FIRST_LOOK = 8  # frames after which it is known how long hearing takes
 
 Remaining = Callable[[], float]
 
@@ -31,20 +33,22 @@ class Budget:
 
     def __init__(self, remaining: Remaining, form: str) -> None:
         self.remaining = remaining
-        self.fixed, self.per_note = WRITING[form]
-        self.notes = 0  # to write, so far
+        self.form = form
+        self.frames = self.notes = 0  # to write, so far
         self.began = time.perf_counter(), time.process_time()
         self.divide(1)
 
     def seconds(self) -> float:
         """How long it is until writing must begin."""
         wall, busy = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
-        slowness = max(wall / busy, 1.0) if busy > 0 else 1.0
-        return self.remaining() - MARGIN - slowness * (self.fixed + self.per_note * self.notes)
+        slowness = max((wall + WALL) / (busy + BUSY), 1.0)
+        fixed, per_note, per_frame = WRITING[self.form]
+        writing = fixed + per_note * self.notes + per_frame * self.frames
+        return self.remaining() - MARGIN - slowness * writing
 
     def divide(self, variations: int) -> None:
         """Give the next variation its share of what is left, of so many that are still to come."""
-        self.kept = self.seconds() * (1 - 1 / variations)
+        self.kept = max(self.seconds(), 0.0) * (1 - 1 / variations)
         self.most = self.notes + (MOST_NOTES - self.notes) // variations
 
     def lasts(self) -> bool:
@@ -104,11 +108,15 @@ def choose_seeds(request: Request) -> list[tuple[int, int]]:
 def hear(model: Model, frames: Roll, budget: Budget) -> State | None:
     """The state after some frames ``(n, 88)``; None if there was no time to hear them."""
     state = model.start()
-    window = model.metadata.window
-    for at in range(0, len(frames), window):
-        if not budget.lasts():
+    at, size, pace = 0, FIRST_LOOK, 0.0
+    while at < len(frames):
+        # Half as long again as the last frames took, and there is no way to stop in between.
+        if budget.seconds() <= 1.5 * pace * size:
             return None
-        state = model.read(frames[at : at + window].astype(np.float32), state)
+        began = time.perf_counter()
+        state = model.read(frames[at : at + size].astype(np.float32), state)
+        pace = (time.perf_counter() - began) / size
+        at, size = at + size, model.metadata.window
     return state
 
 
@@ -125,6 +133,7 @@ def draw(
             frames[done], probabilities = next(following)
             nats += frame_nll(probabilities, frames[done - 1] if done else last, frames[done])
             budget.notes += int(np.count_nonzero(frames[done] > HELD))
+            budget.frames += 1
             done += 1
     used = 0 if request.settings.certain else done
     return Piece(frames[:done], seed, drawn + used, nats / done if done else None)
