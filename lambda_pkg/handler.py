@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-import platform
+import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,19 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
             line |= {"status": error.status, "field": error.field}
         response = events.reply(event, answer)
     except Exception as error:  # whatever it is, the caller gets JSON, and the log its place
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        line |= {"status": 500, "exception": type(error).__name__, "at": f"{Path(at.filename).name}:{at.lineno}"}
+        line |= {"status": 500, "exception": type(error).__name__, "at": place(error)}
         response = events.reply(event, FAILED)
     line["ms"] = round(1000 * (time.perf_counter() - began), 1)
     print(json.dumps(line), flush=True)
     return response
+
+
+def place(error: Exception) -> str:
+    """The file and line where an exception was raised."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
 
 
 def generate(fields: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -63,7 +69,7 @@ def health(fields: dict[str, Any]) -> dict[str, Any]:
         raise events.RequestError(400, "route", f"health takes no field, but got {name!r:.40}", "send the route alone")
     metadata = MODEL.metadata
     return {
-        "versions": {"pianoai": pianoai.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "versions": {"pianoai": pianoai.__version__, "numpy": np.__version__, "python": sys.version.split()[0]},
         "model": {
             "sha256": CHECKSUM,
             "family": metadata.family,
