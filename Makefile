@@ -4,7 +4,7 @@ BIN := $(CURDIR)/.venv/bin
 RUN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test quick lint types metrics clean
+.PHONY: help install repro test quick lint types metrics fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ lint: install  ## check style and format
 
 types: install  ## check types, strictly
 	$(BIN)/mypy
+
+fuzz: install  ## send the function events of every kind for eight minutes
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet atheris==3.0.0
+	$(BIN)/python -m tests.fuzz_handler 480
 
 clean:  ## remove .venv and tool caches, never data, models or the DVC cache
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,107 +1,81 @@
-"""The Lambda function: continues a prompt; the model is loaded while Lambda starts it up."""
+"""The Lambda function: continues a prompt. README.md has the contract; the model is loaded as Lambda starts up."""
 
-import base64
-import binascii
+import hashlib
+import json
 import os
-import re
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from pianoai.runtime import midi, model, sampling
-from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import TICKS_PER_BEAT, Notes, Roll, notes_to_roll, read_frames, roll_to_notes
+import numpy as np
 
-MOST_FRAMES = 2048  # in one answer
-MOST_MIDI = 128 * 1024  # bytes; reading them takes some 130 times as much memory
-MOST_NOTES = 20_000  # in one answer: 1.6 MB of the 6 that Lambda sends, and some 30 of its memory
-FIELDS = ("prompt", "frames", "temperature", "seed")
+import pianoai
+from pianoai.runtime import composing, events, model, requests
 
-MODEL = model.load(Path(os.environ.get("PIANOAI_MODEL") or Path(__file__).with_name("model.ts")))
+PATH = Path(os.environ.get("PIANOAI_MODEL") or Path(__file__).with_name("model.ts"))
+MODEL = model.load(PATH)
+CHECKSUM = hashlib.sha256(PATH.read_bytes()).hexdigest()
+FOREVER = 1e9  # seconds, where nothing sets an end
+FAILED = {
+    "error": "the function failed",
+    "field": "",
+    "hint": "send the request again; if that does not help, see its log",
+    "status": 500,
+}
 
 
-def lambda_handler(event: Any, context: object) -> dict[str, Any]:
-    """The music that follows ``prompt``, or ``{"error": one line, "field": the field at fault}``.
-
-    ``prompt``: a list of frames, each a list of MIDI pitches, or a MIDI file in base64, or absent.
-    ``frames``: how many to add (128). ``temperature`` (0.9). ``seed``: drawn when absent. The answer
-    has ``notes`` (start and duration in beats; without the prompt), the same as ``midi`` in base64,
-    ``frames``, ``seed``, and ``tempo`` in quarter notes a minute.
-    """
+def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
+    """The answer to a direct invocation or an HTTP event; prints one line of JSON about it, never the music."""
+    began = time.perf_counter()
+    line: dict[str, Any] = {"route": None, "status": 200, "frames": 0, "seed": None}
     try:
-        return answer(event)
-    except InputError as error:
-        # Every message begins with the name of the field.
-        field = re.match(r"\w+", str(error))
-        return {"error": str(error), "field": field[0] if field else "event"}
+        try:
+            call = events.read_event(event)
+            line["route"] = call.route
+            answer = health(call.fields) if call.route == "health" else generate(call.fields, context)
+            pieces = answer.get("variations", [answer])
+            line |= {"frames": sum(piece.get("frames", 0) for piece in pieces), "seed": answer.get("seed")}
+        except events.RequestError as error:
+            answer = events.refusal(error)
+            line |= {"status": error.status, "field": error.field}
+        response = events.reply(event, answer)
+    except Exception as error:  # whatever it is, the caller gets JSON, and the log its place
+        line |= {"status": 500, "exception": type(error).__name__, "at": place(error)}
+        response = events.reply(event, FAILED)
+    line["ms"] = round(1000 * (time.perf_counter() - began), 1)
+    print(json.dumps(line), flush=True)
+    return response
 
 
-def answer(event: Any) -> dict[str, Any]:
-    """The answer to a valid event. Raises InputError that begins with the name of the field at fault."""
-    if not isinstance(event, dict):
-        raise InputError(f"event must be a JSON object with some of {', '.join(FIELDS)}")
-    for name in event:
-        if name not in FIELDS:
-            raise InputError(f"event has the unknown field {name!r}; known are {', '.join(FIELDS)}")
-    frames = event.get("frames", 128)
-    if type(frames) is int and frames > MOST_FRAMES:
-        raise InputError(f"frames must be at most {MOST_FRAMES} in one answer, not {frames}")
-    temperature = event.get("temperature", sampling.TEMPERATURE)
-    seed = event.get("seed")
-    if seed is None:
-        seed = sampling.new_seed()
-    sampling.check(frames, temperature, seed)
-    prompt, tempo = read_prompt(event.get("prompt"))
-    roll = sampling.generate(MODEL, prompt, frames, temperature, seed)
-    notes = roll_to_notes(sampling.alone(prompt, roll), MODEL.metadata.frames_per_beat)
-    if len(notes) > MOST_NOTES:
-        raise InputError(
-            f"frames: {frames} frames came to {len(notes)} notes, more than the {MOST_NOTES} that fit in one"
-            " answer; ask for fewer frames or a lower temperature"
-        )
+def place(error: Exception) -> str:
+    """The file and line where an exception was raised."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
+
+
+def generate(fields: dict[str, Any], context: Any) -> dict[str, Any]:
+    """The music that was asked for. Raises RequestError."""
+    request = requests.read(fields, MODEL.metadata, CHECKSUM)
+    left = getattr(context, "get_remaining_time_in_millis", None)
+    return composing.compose(MODEL, CHECKSUM, request, (lambda: left() / 1000) if left else lambda: FOREVER)
+
+
+def health(fields: dict[str, Any]) -> dict[str, Any]:
+    """What runs here and what it allows. Raises RequestError."""
+    for name in fields:
+        raise events.RequestError(400, "route", f"health takes no field, but got {name!r:.40}", "send the route alone")
+    metadata = MODEL.metadata
     return {
-        "notes": [
-            {
-                "pitch": pitch,
-                "start": start / TICKS_PER_BEAT,
-                "duration": duration / TICKS_PER_BEAT,
-                "velocity": velocity,
-            }
-            for start, duration, pitch, velocity in notes.tolist()
-        ],
-        "midi": base64.b64encode(midi.write(notes, tempo)).decode("ascii"),
-        "frames": frames,
-        "seed": seed,
-        "tempo": tempo,
+        "versions": {"pianoai": pianoai.__version__, "numpy": np.__version__, "python": sys.version.split()[0]},
+        "model": {
+            "sha256": CHECKSUM,
+            "family": metadata.family,
+            "parameters": metadata.parameters,
+            "frames_per_beat": metadata.frames_per_beat,
+            "window": metadata.window,
+        },
+        "limits": {"body_bytes": events.MOST_BODY} | requests.limits(metadata) | {"notes": composing.MOST_NOTES},
     }
-
-
-def read_prompt(prompt: Any) -> tuple[Roll | None, float]:
-    """The part of the prompt that the model hears, and its tempo. Raises InputError about "prompt"."""
-    heard = sampling.PROMPT_WINDOWS * MODEL.metadata.window
-    if prompt is None:
-        return None, midi.DEFAULT_TEMPO
-    if isinstance(prompt, list) and len(prompt) > heard:
-        raise InputError(f"prompt has {len(prompt)} frames; send the last {heard}, the model hears no more")
-    if not isinstance(prompt, str):
-        return read_frames(prompt), midi.DEFAULT_TEMPO
-    if len(prompt) > MOST_MIDI * 4 // 3:
-        raise InputError(f"prompt must be a MIDI file of at most {MOST_MIDI} bytes")
-    try:
-        data = base64.b64decode(prompt, validate=True)
-    except (binascii.Error, ValueError):
-        raise InputError("prompt must be a list of frames or a MIDI file in base64") from None
-    notes, tempo = midi.read(data, "prompt")
-    return notes_to_roll(last(notes, heard), MODEL.metadata.frames_per_beat), tempo
-
-
-def last(notes: Notes, frames: int) -> Notes:
-    """The notes that sound in the last `frames` frames, so that a long file does not fill the memory."""
-    ticks = TICKS_PER_BEAT // MODEL.metadata.frames_per_beat
-    end = notes["start"] + notes["duration"]
-    # Whole beats are cut off, so that the notes stay where they are on the grid.
-    cut = max(0, int(end.max()) // TICKS_PER_BEAT - frames * ticks // TICKS_PER_BEAT - 1) * TICKS_PER_BEAT
-    kept: Notes = notes[end > cut]
-    shifted = kept["start"].clip(min=cut)
-    kept["duration"] -= shifted - kept["start"]
-    kept["start"] = shifted - cut
-    return kept

@@ -52,6 +52,18 @@ def parser() -> Parser:
         default=sampling.TEMPERATURE,
         help="0 to 5: 0 leaves nothing to chance, more is wilder (default: %(default)s)",
     )
+    make.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="leave out of every choice what the likelier outcome alone makes up for (default: %(default)s, nothing)",
+    )
+    make.add_argument(
+        "--min-p",
+        type=float,
+        default=0.0,
+        help="leave out of every choice what is less likely than this share of the likelier (default: %(default)s)",
+    )
     make.add_argument("--seed", type=int, help="same seed, same music; without it a new one is drawn and printed")
     make.add_argument(
         "--include-prompt",
@@ -91,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def generate(options: argparse.Namespace) -> str:
     """Writes the MIDI file; returns the line that says what was made."""
     seed = sampling.new_seed() if options.seed is None else options.seed
-    sampling.check(options.frames, options.temperature, seed)
+    sampling.check(options.frames, seed)
+    sampling.Settings(options.temperature, options.top_p, options.min_p)
     if options.tempo is not None:
         midi.check_tempo(options.tempo)
     prompt, tempo = None, midi.DEFAULT_TEMPO
@@ -106,7 +119,9 @@ def generate(options: argparse.Namespace) -> str:
         if shown and (done % 16 == 0 or done == options.frames):
             print(f"\rframe {done} of {options.frames}", end="", file=sys.stderr, flush=True)
 
-    new = sampling.generate(model, prompt, options.frames, options.temperature, seed, progress)
+    new = sampling.generate(
+        model, prompt, options.frames, options.temperature, seed, progress, options.top_p, options.min_p
+    )
     if shown:
         print(file=sys.stderr)
     roll = sampling.alone(prompt, new)

@@ -71,6 +71,15 @@ def test_generate_without_a_seed_prints_one_that_repeats_the_music(
     assert Path("c.mid").read_bytes() != Path("a.mid").read_bytes()
 
 
+def test_generate_takes_top_p_and_min_p() -> None:
+    options = ["--frames", "9", "--seed", "5", "--top-p", "0.7", "--min-p", "0.1"]
+    assert cli.main(["generate", "prompt.mid", "-o", "new.mid", "--no-include-prompt", *options]) == 0
+    prompt = notes_to_roll(PROMPT, 4)
+    new = sampling.generate(tiny_model(), prompt, 9, 0.9, 5, top_p=0.7, min_p=0.1)
+    expected = roll_to_notes(sampling.alone(prompt, new), 4)
+    assert midi.read(Path("new.mid"))[0].tolist() == expected.tolist()
+
+
 def test_score_tables_and_json_agree(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("music/deep")
     folder.mkdir(parents=True)
@@ -116,6 +125,8 @@ def test_score_of_a_benchmark_file_has_no_restrikes(capsys: pytest.CaptureFixtur
         (("generate", "-o", "x.mid", "--frames", "many"), "--frames"),
         (("generate", "-o", "x.mid", "--frames", "0"), "frames must be"),
         (("generate", "-o", "x.mid", "--temperature", "nan"), "temperature must be"),
+        (("generate", "-o", "x.mid", "--top-p", "0"), "top_p must be"),
+        (("generate", "-o", "x.mid", "--min-p", "1.5"), "min_p must be"),
         (("generate", "-o", "x.mid", "--seed", "-1"), "seed must be"),
         (("generate", "-o", "x.mid", "--tempo", "0"), "tempo must be"),
         (("generate", "gone.mid", "-o", "x.mid"), "gone.mid: No such file"),

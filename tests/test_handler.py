@@ -1,157 +1,520 @@
-"""The Lambda function, invoked directly with a model in NumPy."""
+"""The Lambda function, invoked directly and over HTTP with models in NumPy."""
 
 import base64
-import importlib.util
+import hashlib
 import json
-import os
+import platform
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pianoai.runtime import midi, model, sampling
+import pianoai
+from pianoai.runtime import midi, prompts, requests, sampling
 from pianoai.runtime.roll import make_notes, notes_to_roll, read_frames, roll_to_notes
+from tests.function import HANDLER, Context, ask, http, load_handler
+from tests.remembering_model import remembering_model
 from tests.tiny_model import tiny_model
 
-HANDLER = Path(__file__).parents[1] / "lambda_pkg/handler.py"
+Json = dict[str, Any]
 
 
-def load_handler(monkeypatch: pytest.MonkeyPatch, loaded: list[Path]) -> Any:
-    """The handler as Lambda imports it; `loaded` gets the paths of the models that it loads."""
-
-    def load(path: Path) -> model.Model:
-        loaded.append(path)
-        return tiny_model()
-
-    monkeypatch.setattr(model, "load", load)
-    spec = importlib.util.spec_from_file_location("handler", HANDLER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.ts"
+    path.write_bytes(b"a model")
+    return path
 
 
-@pytest.fixture
-def handler(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return load_handler(monkeypatch, [])
+@pytest.fixture(scope="module")
+def handler(file: Path) -> Any:
+    return load_handler(file, tiny_model())
 
 
-def ask(handler: Any, event: object) -> dict[str, Any]:
-    """The answer, after JSON has carried it as Lambda does."""
-    answer: dict[str, Any] = json.loads(json.dumps(handler.lambda_handler(event, None), allow_nan=False))
-    return answer
+@pytest.fixture(scope="module")
+def remembering(file: Path) -> Any:
+    """The function with a model that has a memory."""
+    return load_handler(file, remembering_model())
 
 
-def test_the_model_is_loaded_once_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[Path] = []
-    monkeypatch.delenv("PIANOAI_MODEL", raising=False)
-    handler = load_handler(monkeypatch, loaded)
-    ask(handler, {"frames": 2})
-    ask(handler, {"frames": 2})
-    assert loaded == [HANDLER.with_name("model.ts")]
-    monkeypatch.setitem(os.environ, "PIANOAI_MODEL", "/elsewhere/m.ts")
-    load_handler(monkeypatch, loaded)
-    assert loaded[1:] == [Path("/elsewhere/m.ts")]
+def rows(notes: list[Json]) -> list[tuple[float, float, int, int]]:
+    return [(note["start"] * 24, note["duration"] * 24, note["pitch"], note["velocity"]) for note in notes]
 
 
-def test_notes_and_midi_are_the_same_music(handler: Any) -> None:
+def join(pieces: list[Json]) -> list[tuple[float, float, int, int]]:
+    """The notes of pieces as a client joins them: a tied note lengthens the last one of its pitch."""
+    joined: list[Json] = []
+    begin = 0.0
+    for piece in pieces:
+        for note in piece["notes"]:
+            if note.get("tied") and begin:
+                before = max((old for old in joined if old["pitch"] == note["pitch"]), key=lambda old: old["start"])
+                assert before["start"] + before["duration"] == begin
+                assert before["velocity"] == note["velocity"]
+                before["duration"] += note["duration"]
+            else:
+                joined.append(note | {"start": note["start"] + begin})
+        begin += piece["frames"] / 4
+    return sorted(rows(joined), key=lambda row: (row[0], row[2]))
+
+
+# What is answered
+
+
+def test_notes_midi_and_roll_are_the_same_music(handler: Any) -> None:
     prompt = [[60, 64], [60], [67]]
-    answer = ask(handler, {"prompt": prompt, "frames": 20, "temperature": 0.9, "seed": 11})
+    event = {"prompt": prompt, "frames": 20, "temperature": 0.9, "seed": 11, "top_p": 0.9, "min_p": 0.01}
     heard = read_frames(prompt)
-    roll = sampling.alone(heard, sampling.generate(tiny_model(), heard, 20, 0.9, 11))
-    expected = roll_to_notes(roll, 4).tolist()
-    assert [
-        (note["start"] * 24, note["duration"] * 24, note["pitch"], note["velocity"]) for note in answer["notes"]
-    ] == expected
-    notes, tempo = midi.read(base64.b64decode(answer["midi"]))
+    new = sampling.generate(tiny_model(), heard, 20, 0.9, 11, top_p=0.9, min_p=0.01)
+    expected = roll_to_notes(sampling.alone(heard, new), 4).tolist()
+    answer = ask(handler, event)
+    assert rows(answer["notes"]) == expected
+    assert {note["pitch"] for note in answer["notes"] if note.get("tied")} <= {67}
+    assert (answer["frames"], answer["seed"], answer["tempo"], answer["complete"]) == (20, 11, 120, True)
+    assert ask(handler, event | {"format": "roll"})["roll"] == new.tolist()
+    song = ask(handler, event | {"format": "midi", "tempo": 75})
+    notes, tempo = midi.read(base64.b64decode(song["midi"]))
     assert notes.tolist() == expected
-    assert (answer["frames"], answer["seed"], answer["tempo"], tempo) == (20, 11, 120, 120)
+    assert (song["tempo"], tempo) == (75, 75)
+    forms = [set(ask(handler, event | {"format": form})) & {"notes", "midi", "roll"} for form in ("midi", "roll")]
+    assert forms == [{"midi"}, {"roll"}]
 
 
 def test_the_defaults(handler: Any) -> None:
     answer = ask(handler, {})
     assert answer["frames"] == 128
-    again = ask(handler, {"frames": 128, "temperature": 0.9, "seed": answer["seed"], "prompt": None})
-    assert again == answer
+    spelled = {"frames": 128, "temperature": 0.9, "top_p": 1, "min_p": 0, "seed": answer["seed"], "prompt": None}
+    assert ask(handler, spelled | {"format": "notes", "include_prompt": False}) == answer
     assert ask(handler, {})["seed"] != answer["seed"]
+    assert ask(handler, {"beats": 2.25, "seed": 1}) == ask(handler, {"frames": 9, "seed": 1})
+
+
+def test_temperature_zero_needs_no_seed(remembering: Any) -> None:
+    event = {"temperature": 0, "frames": 30}
+    answer = ask(remembering, event)
+    assert answer["notes"]
+    assert ask(remembering, event) == answer
+    assert ask(remembering, event | {"seed": 5})["notes"] == answer["notes"]
+
+
+def test_nll_is_that_of_the_music_at_temperature_one(handler: Any) -> None:
+    answer = ask(handler, {"frames": 12, "temperature": 2, "seed": 4, "prompt": [[60], []], "format": "roll"})
+    cells = np.vstack([np.zeros((1, 88), np.uint8), np.array(answer["roll"], np.uint8)])
+    before, now = cells[:-1] > 0, cells[1:] > 0
+    chance = np.where(before, 0.75, 0.25)
+    nats = -np.log(np.where(now, chance, 1 - chance)).sum()
+    nats -= np.log(np.where(cells[1:] > 1, 0.4, 0.6))[before & now].sum()
+    assert answer["nll"] == pytest.approx(nats / 12, rel=1e-6)
+
+
+def test_variations_are_ranked_and_each_can_be_had_alone(remembering: Any) -> None:
+    event = {"prompt": [[60], [60, 64]], "frames": 16, "seed": 3, "format": "roll"}
+    answer = ask(remembering, event | {"variations": 4})
+    assert set(answer) == {"variations", "complete", "seed", "tempo"}
+    found = answer["variations"]
+    assert len({one["seed"] for one in found}) == 4
+    assert 3 in {one["seed"] for one in found}
+    assert [one["nll"] for one in found] == sorted(one["nll"] for one in found)
+    # This model writes over the states that it is given, so each variation must have had one of its own.
+    for one in found:
+        assert ask(remembering, event | {"seed": one["seed"]}) == one | {"tempo": 120}
+    assert len(ask(remembering, event | {"variations": 1})["variations"]) == 1
+
+
+def test_the_prompt_can_be_included(handler: Any) -> None:
+    # E4 sounds at the prompt's end; with the prompt it is one note, alone it is tied to what came before.
+    prompt = [{"pitch": 60, "start": 0, "duration": 1, "velocity": 50}, {"pitch": 64, "start": 0.5, "duration": 1}]
+    event = {"prompt": prompt, "frames": 3, "temperature": 0}
+    alone = ask(handler, event)
+    assert alone["notes"] == [{"pitch": 64, "start": 0, "duration": 0.75, "velocity": 64, "tied": True}]
+    both = ask(handler, event | {"include_prompt": True})
+    assert rows(both["notes"]) == [(0, 24, 60, 50), (12, 12 + 12 + 18, 64, 64)]
+    assert not any("tied" in note for note in both["notes"])
+    assert both["prompt_frames"] == 6
+    assert len(ask(handler, event | {"include_prompt": True, "format": "roll"})["roll"]) == 9
+    assert ask(handler, {"include_prompt": True, "seed": 1, "frames": 4})["prompt_frames"] == 0
+
+
+def test_an_answer_can_be_sent_back_as_prompt(remembering: Any) -> None:
+    answer = ask(remembering, {"prompt": [[60, 64, 67]], "frames": 10, "seed": 1, "format": "notes"})
+    assert ask(remembering, {"prompt": answer["notes"], "frames": 4, "seed": 2})["frames"] == 4
+
+
+# Prompts
 
 
 def test_a_midi_prompt_keeps_its_tempo_and_only_its_end_is_heard(handler: Any) -> None:
     # 61 frames, so over the 24 that the tiny model hears, with a note from the first to the last.
-    rows = [(0, 366, 30, 40)] + [(12 * at, 9, 60 + at, 50 + at) for at in range(30)]
-    notes = make_notes(rows)
-    data = midi.write(notes, 75)
-    answer = ask(handler, {"prompt": base64.b64encode(data).decode(), "frames": 8, "seed": 3})
-    roll = notes_to_roll(notes, 4)
-    expected = sampling.generate(tiny_model(), roll, 8, 0.9, 3)
-    found = [(note["start"] * 24, note["pitch"]) for note in answer["notes"]]
-    assert found == [(s, p) for s, _, p, _ in roll_to_notes(expected, 4).tolist()]
+    music = make_notes([(0, 366, 30, 40)] + [(12 * at, 9, 60 + at, 50 + at) for at in range(30)])
+    data = base64.b64encode(midi.write(music, 75)).decode()
+    answer = ask(handler, {"prompt": data, "frames": 8, "seed": 3, "format": "roll"})
+    roll = notes_to_roll(music, 4)
+    assert answer["roll"] == sampling.generate(tiny_model(), roll, 8, 0.9, 3).tolist()
     assert answer["tempo"] == 75
-    heard = handler.read_prompt(base64.b64encode(data).decode())[0]
-    assert 24 < len(heard) < 33  # memory does not grow with the length of the prompt
-    assert (heard[-24:] == roll[-24:]).all()
+    heard, tempo = prompts.read(data, tiny_model().metadata)
+    assert (heard[1:] == roll[-23:]).all()
+    assert (len(heard), tempo) == (24, 75)
 
 
 @pytest.mark.parametrize("ticks", [1, 5, 6, 23, 24, 25, 143, 144, 145, 168, 200, 399])
-def test_the_end_of_a_prompt_is_the_same_wherever_it_falls(handler: Any, ticks: int) -> None:
-    notes = make_notes([(0, ticks, 60, 90), (ticks // 2, 7, 62, 70)])
-    whole = notes_to_roll(notes, 4)
-    end = notes_to_roll(handler.last(notes, 24), 4)
+def test_the_end_of_a_prompt_is_the_same_wherever_it_falls(ticks: int) -> None:
+    music = make_notes([(0, ticks, 60, 90), (ticks // 2, 7, 62, 70)])
+    whole = notes_to_roll(music, 4)
+    end = notes_to_roll(prompts.last(music, 24, 4), 4)
     assert (end[-24:] == whole[-24:]).all()
+    assert len(end) <= 24 + 8  # memory does not grow with the length of the prompt
 
 
-def test_an_empty_prompt_is_allowed(handler: Any) -> None:
-    assert ask(handler, {"prompt": [], "seed": 1}) == ask(handler, {"seed": 1})
+def test_frames_notes_and_midi_of_the_same_prompt_are_heard_alike() -> None:
+    frames = [[60], [60, 64], [64], [], [67]]
+    notes = [
+        {"pitch": 60, "start": 0, "duration": 0.5},
+        {"pitch": 64, "start": 0.25, "duration": 0.5, "velocity": 64},
+        {"pitch": 67, "start": 1.0, "duration": 0.25, "tied": False},
+    ]
+    song = base64.b64encode(midi.write(make_notes([(0, 12, 60, 64), (6, 12, 64, 64), (24, 6, 67, 64)]))).decode()
+    heard = [prompts.read(prompt, tiny_model().metadata)[0].tolist() for prompt in (frames, notes, song)]
+    assert heard[0] == heard[1] == heard[2] == read_frames(frames).tolist()
 
 
-@pytest.mark.parametrize(
-    ("event", "field"),
-    [
-        (None, "event"),
-        ([], "event"),
-        ("text", "event"),
-        ({"tone": 1}, "event"),
-        ({"frames": 0}, "frames"),
-        ({"frames": 2049}, "frames"),
-        ({"frames": "8"}, "frames"),
-        ({"frames": None}, "frames"),
-        ({"temperature": -1}, "temperature"),
-        ({"temperature": float("nan")}, "temperature"),
-        ({"temperature": [1]}, "temperature"),
-        ({"seed": -1}, "seed"),
-        ({"seed": 2**63}, "seed"),
-        ({"seed": "x"}, "seed"),
-        ({"prompt": 7}, "prompt"),
-        ({"prompt": {}}, "prompt"),
-        ({"prompt": [60]}, "prompt"),
-        ({"prompt": [[20]]}, "prompt"),
-        ({"prompt": [[]] * 25}, "prompt"),
-        ({"prompt": ""}, "prompt"),
-        ({"prompt": "no base64!"}, "prompt"),
-        ({"prompt": "\u266b"}, "prompt"),
-        ({"prompt": base64.b64encode(b"MThd but no more").decode()}, "prompt"),
-        ({"prompt": "A" * 200_000}, "prompt"),
-    ],
-)
-def test_bad_input_names_the_field(handler: Any, event: object, field: str) -> None:
-    answer = ask(handler, event)
-    assert set(answer) == {"error", "field"}
-    assert answer["field"] == field
-    assert "\n" not in answer["error"]
+def test_a_long_prompt_of_frames_is_heard_from_its_end(handler: Any) -> None:
+    long = [[60 + at % 7] for at in range(100)]
+    event = {"frames": 5, "seed": 1}
+    assert ask(handler, event | {"prompt": long}) == ask(handler, event | {"prompt": long[-24:]})
+    assert ask(handler, event | {"prompt": []}) == ask(handler, event)
 
 
-def test_an_answer_too_large_for_lambda_is_refused(handler: Any) -> None:
-    # The tiny model begins 22 notes a frame or more: 200 frames still fit, 2048 do not.
-    answer = ask(handler, {"frames": 200, "seed": 0})
-    size_of_a_note = len(json.dumps(answer)) / len(answer["notes"])
-    assert size_of_a_note * handler.MOST_NOTES < 2 * 2**20
+# Going on
+
+
+@pytest.mark.parametrize("temperature", [0, 0.9])
+@pytest.mark.parametrize("prompt", [None, [[60, 64], [60], [60, 67]], [[40 + at] for at in range(20)]])
+def test_pieces_join_to_the_unbroken_music(remembering: Any, temperature: float, prompt: Any) -> None:
+    event = {"temperature": temperature, "seed": 8, "top_p": 0.95}
+    whole = {
+        form: ask(remembering, event | {"prompt": prompt, "frames": 40, "format": form}) for form in ("notes", "roll")
+    }
+    pieces, cells = [], []
+    more: Json = {"prompt": prompt, "seed": 8}
+    for frames in (1, 2, 11, 26):
+        asked = event | {"seed": None, "frames": frames} | more
+        pieces.append(ask(remembering, asked))
+        cells += ask(remembering, asked | {"format": "roll"})["roll"]
+        more = {"state": pieces[-1]["state"]}
+    assert cells == whole["roll"]["roll"]
+    assert join(pieces) == sorted(rows(whole["notes"]["notes"]), key=lambda row: (row[0], row[2]))
+    assert pieces[-1]["state"] == whole["notes"]["state"]
+    assert {piece["seed"] for piece in pieces} == {8}
+    assert any(note.get("tied") for piece in pieces[1:] for note in piece["notes"])
+
+
+def test_another_seed_or_more_variations_go_another_way(remembering: Any) -> None:
+    first = ask(remembering, {"frames": 6, "seed": 8, "tempo": 90})
+    on = {"state": first["state"], "frames": 6}
+    same, other = ask(remembering, on), ask(remembering, on | {"seed": 9})
+    assert (same["seed"], other["seed"]) == (8, 9)
+    assert same["notes"] != other["notes"]
+    assert same["tempo"] == other["tempo"] == 90
+    several = ask(remembering, on | {"variations": 3, "seed": 9})
+    assert other["notes"] in [one["notes"] for one in several["variations"]]
+    last = several["variations"][-1]
+    assert ask(remembering, {"state": last["state"], "frames": 1})["seed"] == last["seed"]
+
+
+def test_a_note_of_a_real_piece_is_not_struck_again_at_the_seam(handler: Any) -> None:
+    # At temperature 0 the tiny model holds what sounds, so one note fills all pieces.
+    pieces = [ask(handler, {"prompt": [[60]], "frames": 5, "temperature": 0})]
+    for _ in range(4):
+        pieces.append(ask(handler, {"state": pieces[-1]["state"], "frames": 5, "temperature": 0}))
+    assert [piece["notes"] for piece in pieces] == [
+        [{"pitch": 60, "start": 0, "duration": 1.25, "velocity": 64, "tied": True}]
+    ] * 5
+    assert join(pieces) == [(0, 150, 60, 64)]
+
+
+def test_a_state_of_another_model_is_refused(handler: Any, tmp_path: Path) -> None:
+    (tmp_path / "other.ts").write_bytes(b"another model")
+    other = load_handler(tmp_path / "other.ts", tiny_model())
+    answer = ask(other, {"state": ask(handler, {"frames": 2})["state"]})
+    assert (answer["status"], answer["field"]) == (409, "state")
+
+
+# Time and room
+
+
+def test_it_stops_in_time_and_the_state_goes_on(remembering: Any) -> None:
+    whole = ask(remembering, {"frames": 60, "seed": 2, "format": "roll"})
+    # 1000 ms, and every look at the clock takes 25: some 30 frames before the margin of 100 and the writing.
+    first = ask(remembering, {"frames": 60, "seed": 2, "format": "roll"}, Context(1000, 25))
+    assert first["complete"] is False
+    assert 20 < first["frames"] < 36
+    assert first["roll"] == whole["roll"][: first["frames"]]
+    rest = ask(remembering, {"frames": 60 - first["frames"], "state": first["state"], "format": "roll"})
+    assert first["roll"] + rest["roll"] == whole["roll"]
+    assert rest["complete"] is True
+
+
+def test_without_any_time_nothing_is_lost(remembering: Any) -> None:
+    prompt = [[60], [60, 64], [64]] * 4
+    event = {"frames": 8, "seed": 2}
+    for late in (Context(0, 0), Context(-50, 1), Context(350, 100)):
+        answer = ask(remembering, event | {"prompt": prompt}, late)
+        assert (answer["frames"], answer["complete"], answer["nll"], answer["notes"]) == (0, False, None, [])
+        on = ask(remembering, {"frames": 8, "state": answer["state"]})
+        assert on["notes"] == ask(remembering, event | {"prompt": prompt})["notes"]
+
+
+def test_variations_share_the_time(remembering: Any) -> None:
+    answer = ask(remembering, {"frames": 400, "variations": 4, "seed": 1}, Context(2000, 10))
+    frames = [one["frames"] for one in answer["variations"]]
+    assert answer["complete"] is False
+    assert sum(frames) > 120
+    assert min(frames) > 0.7 * max(frames)
+
+
+def test_an_answer_holds_no_more_notes_than_lambda_sends(handler: Any) -> None:
+    # The tiny model begins 22 notes a frame or more, so 2048 frames are too many.
     answer = ask(handler, {"frames": 2048, "seed": 0})
-    assert answer["field"] == "frames"
-    assert "fewer frames" in answer["error"]
+    assert 7000 < len(answer["notes"]) <= 8000
+    assert answer["complete"] is False
+    assert len(json.dumps(answer)) < 2**20
+    assert ask(handler, {"state": answer["state"], "frames": 3})["complete"] is True
+    several = ask(handler, {"frames": 500, "variations": 4, "seed": 0})["variations"]
+    assert all(1800 < len(one["notes"]) <= 2100 for one in several)
+    assert sum(len(one["notes"]) for one in several) <= 8000
 
 
 def test_numpy_numbers_stay_inside(handler: Any) -> None:
     answer = handler.lambda_handler({"frames": 5, "seed": 0}, None)
     assert not any(isinstance(value, np.generic) for note in answer["notes"] for value in note.values())
+    assert not any(isinstance(value, np.generic) for value in answer.values())
+
+
+# HTTP
+
+
+def test_http_and_direct_answers_are_the_same(handler: Any) -> None:
+    fields = {"prompt": [[60]], "frames": 6, "seed": 3}
+    body = json.dumps(fields)
+    events = [
+        http("POST", "/generate", body),
+        http("POST", "/generate/", base64.b64encode(body.encode()).decode(), encoded=True),
+        {"rawPath": "/generate", "body": body},
+        {"path": "/generate", "httpMethod": "POST", "body": body, "isBase64Encoded": False},
+        http("POST", "/prod/generate", body) | {"requestContext": {"http": {"method": "POST"}, "stage": "prod"}},
+    ]
+    for event in events:
+        answer = ask(handler, event)
+        assert answer["statusCode"] == 200
+        assert answer["headers"] == {"content-type": "application/json", "cache-control": "no-store"}
+        assert answer["isBase64Encoded"] is False
+        assert json.loads(answer["body"]) == ask(handler, fields)
+    assert json.loads(ask(handler, http("POST", "/generate", ""))["body"])["frames"] == 128
+    assert json.loads(ask(handler, http("POST", "/generate"))["body"])["frames"] == 128
+
+
+def test_health(handler: Any) -> None:
+    answer = ask(handler, {"route": "health"})
+    assert answer["versions"] == {
+        "pianoai": pianoai.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    assert answer["model"]["sha256"] == hashlib.sha256(b"a model").hexdigest()
+    assert (answer["model"]["family"], answer["model"]["frames_per_beat"]) == ("tiny", 4)
+    assert (answer["limits"]["frames"], answer["limits"]["heard_frames"]) == (2048, 24)
+    reply = ask(handler, http("GET", "/health"))
+    assert reply["statusCode"] == 200
+    assert json.loads(reply["body"]) == answer
+    assert ask(handler, {"route": "generate", "frames": 3, "seed": 1}) == ask(handler, {"frames": 3, "seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/", 404, None),
+        ("POST", "/generate/more", 404, None),
+        ("GET", "/generate", 405, "POST"),
+        ("OPTIONS", "/generate", 405, "POST"),
+        ("POST", "/health", 405, "GET"),
+    ],
+)
+def test_routes_and_methods(handler: Any, method: str, path: str, status: int, allow: str | None) -> None:
+    answer = ask(handler, http(method, path, "{}"))
+    assert answer["statusCode"] == status
+    assert answer["headers"].get("allow") == allow
+    assert set(json.loads(answer["body"])) == {"error", "field", "hint"}
+
+
+# Bad input
+
+
+def each(name: str, *values: Any) -> list[tuple[Json, int, str]]:
+    """A request for every bad value of a field."""
+    return [({name: value}, 400, name) for value in values]
+
+
+SONG = base64.b64encode(midi.write(make_notes([(0, 6, 60, 64)]))).decode()
+NOTE = {"pitch": 60, "start": 0, "duration": 1}
+HUGE = 10**5000
+
+
+BAD: list[tuple[Any, int, str]] = [
+    (None, 400, "event"),
+    ([], 400, "event"),
+    ("text", 400, "event"),
+    ({"tone": 1}, 400, "tone"),
+    ({"x" * 1000: 1}, 400, "body"),
+    ({"route": "sing"}, 404, "route"),
+    ({"route": ["health"]}, 404, "route"),
+    ({"route": "health", "frames": 1}, 400, "route"),
+    *each("frames", 0, 2049, "8", 8.0, True, [], HUGE, -HUGE),
+    *each("beats", 0, -1, 512.25, 0.3, "1", True, float("nan"), 1e308, HUGE),
+    ({"beats": 1, "frames": 4}, 400, "beats"),
+    *each("temperature", -1, 5.1, "1", True, [1], float("nan"), float("inf"), -HUGE, HUGE),
+    *each("top_p", 0, -0.1, 1.01, "1", float("nan"), HUGE),
+    *each("min_p", -0.1, 1.01, {}, float("nan"), HUGE),
+    *each("seed", -1, 2**63, 1.0, "x", False, HUGE),
+    *each("tempo", 3.9, 1001, "90", True, float("nan"), HUGE),
+    *each("variations", 0, 9, 1.5, "2", HUGE),
+    ({"variations": 3, "frames": 700}, 400, "variations"),
+    ({"variations": 2, "temperature": 0}, 400, "variations"),
+    *each("format", "wav", 1, ["midi"], {}),
+    *each("include_prompt", 1, "yes", []),
+    *each("prompt", 7, {}, True, 1.5, "", "no base64!", "\u266b", "\ud800"),
+    ({"prompt": [60]}, 400, "prompt[0]"),
+    ({"prompt": [[], [20]]}, 400, "prompt[1]"),
+    ({"prompt": [[60.0]]}, 400, "prompt[0]"),
+    ({"prompt": [[], [HUGE]]}, 400, "prompt[1]"),
+    ({"prompt": [[]] * 16_385}, 400, "prompt"),
+    ({"prompt": [[60] * 100_001]}, 400, "prompt"),
+    ({"prompt": [NOTE] * 8193}, 400, "prompt"),
+    ({"prompt": [NOTE, [60]]}, 400, "prompt[1]"),
+    ({"prompt": [[60], NOTE]}, 400, "prompt[1]"),
+    ({"prompt": [NOTE | {"colour": "red"}]}, 400, "prompt[0]"),
+    ({"prompt": [NOTE, {"pitch": 60, "start": 0}]}, 400, "prompt[1].duration"),
+    *(({"prompt": [NOTE, NOTE | {"pitch": p}]}, 400, "prompt[1].pitch") for p in (20, 109, 60.0, "C4", None, HUGE)),
+    *(({"prompt": [NOTE | {"velocity": v}]}, 400, "prompt[0].velocity") for v in (0, 128, 64.0, None, -HUGE)),
+    *(({"prompt": [NOTE | {"start": s}]}, 400, "prompt[0].start") for s in (-1, 20_001, "0", float("nan"), HUGE)),
+    *(({"prompt": [NOTE | {"duration": d}]}, 400, "prompt[0].duration") for d in (0, -1, float("inf"), True)),
+    ({"prompt": [NOTE | {"tied": 1}]}, 400, "prompt[0].tied"),
+    ({"prompt": base64.b64encode(b"MThd but no more").decode()}, 400, "prompt"),
+    ({"prompt": SONG[:-8]}, 400, "prompt"),
+    ({"prompt": "A" * 90_000}, 413, "prompt"),
+    *each("state", "", "AAAA", 7, [], {}, "\ud800", "A" * 70_000),
+    ({"state": "AAAA", "prompt": [[60]]}, 400, "state"),
+    ({"state": "AAAA", "include_prompt": True}, 400, "include_prompt"),
+    ({"rawPath": 7}, 400, "event.rawPath"),
+    ({"requestContext": []}, 400, "event.rawPath"),
+    ({"rawPath": "/generate", "requestContext": {"http": {"method": 1}}}, 405, "method"),
+    (http("POST", "/generate") | {"body": {"frames": 1}}, 400, "body"),
+    (http("POST", "/generate", "{}") | {"isBase64Encoded": "yes"}, 400, "body"),
+    (http("POST", "/generate", "{}", encoded=True), 400, "body"),
+    (http("POST", "/generate", "/w==", encoded=True), 400, "body"),
+    (http("POST", "/generate", "\ud800"), 400, "body"),
+    (http("POST", "/generate", "["), 400, "body"),
+    (http("POST", "/generate", "[]"), 400, "body"),
+    (http("POST", "/generate", "[" * 200_000), 400, "body"),
+    (http("POST", "/generate", '{"prompt":' + "[" * 50_000 + "]" * 50_000 + "}"), 400, "body"),
+    (http("POST", "/generate", '{"temperature": NaN}'), 400, "body"),
+    (http("POST", "/generate", '{"temperature": -Infinity}'), 400, "body"),
+    (http("POST", "/generate", '{"temperature": 1e999}'), 400, "temperature"),
+    (http("POST", "/generate", '{"frames": 1' + "0" * 5000 + "}"), 400, "body"),
+    (http("POST", "/generate", '{"frames": 1' + "0" * 4000 + "}"), 400, "frames"),
+    (http("POST", "/generate", '{"seed": 1, "seed": 1}'), 400, "seed"),
+    (http("POST", "/generate", '{"prompt": [{"pitch": 60, "pitch": 61}]}'), 400, "pitch"),
+    (http("POST", "/generate", '{"route": "health"}'), 400, "route"),
+    (http("POST", "/generate", " " * 262_143 + "{}"), 413, "body"),
+    (http("POST", "/generate", "\u00e9" * 131_073), 413, "body"),
+    (http("POST", "/generate", "A" * 349_530, encoded=True), 413, "body"),
+]
+
+
+@pytest.mark.parametrize(("event", "status", "field"), BAD)
+def test_bad_input_names_the_field(
+    handler: Any, capsys: pytest.CaptureFixture[str], event: object, status: int, field: str
+) -> None:
+    answer = ask(handler, event)
+    if "statusCode" in answer:
+        assert answer["statusCode"] == status
+        answer = json.loads(answer["body"]) | {"status": answer["statusCode"]}
+    assert set(answer) == {"error", "field", "hint", "status"}
+    assert (answer["status"], answer["field"]) == (status, field)
+    for text in (answer["error"], answer["hint"]):
+        assert 0 < len(text) < 200
+        assert "\n" not in text
+    line = json.loads(capsys.readouterr().out)
+    assert (line["status"], line["field"]) == (status, field)
+
+
+def test_the_readme_names_every_field_and_shows_what_is_answered(handler: Any) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    asked, answered = text.split("## The function")[1].split("The answer:")
+    named = {name for row in re.findall(r"^\| (`.*?) \|", asked, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert named == set(requests.FIELDS)
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", answered, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    fields = {"frames": 2, "include_prompt": True}
+    found = [
+        ask(handler, fields | {"format": form, "variations": some}) for form in requests.FORMATS for some in (1, None)
+    ]
+    assert named | {"prompt_frames"} == {name for answer in found for name in answer}
+    body, refusal = re.findall(r"generate -d '(.*pitch\": 200.*)'\n(.*)\n", answered)[0]
+    assert ask(handler, http("POST", "/generate", body))["body"] == refusal
+
+
+def test_a_body_of_just_the_limit_is_read(handler: Any) -> None:
+    body = " " * (262_144 - 24) + '{"frames": 2, "seed": 1}'
+    assert ask(handler, http("POST", "/generate", body))["statusCode"] == 200
+    encoded = base64.b64encode(body.encode()).decode()
+    assert ask(handler, http("POST", "/generate", encoded, encoded=True))["statusCode"] == 200
+
+
+# The log
+
+
+def test_the_log_has_one_line_a_request_and_never_the_music(handler: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    ask(handler, {"frames": 6, "seed": 77, "prompt": [[61], [61]]})
+    ask(handler, http("GET", "/health"))
+    ask(handler, {"prompt": [[61], ["secret"]]})
+    ask(handler, {"frames": 5, "variations": 3, "seed": 78})
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(line.pop("ms") >= 0 for line in lines)
+    assert lines == [
+        {"route": "generate", "status": 200, "frames": 6, "seed": 77},
+        {"route": "health", "status": 200, "frames": 0, "seed": None},
+        {"route": "generate", "status": 400, "frames": 0, "seed": None, "field": "prompt[1]"},
+        {"route": "generate", "status": 200, "frames": 15, "seed": 78},
+    ]
+
+
+def test_a_fault_of_its_own_is_json_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*given: Any) -> Any:
+        raise MemoryError("a long\nstory")
+
+    failing = load_handler(file, tiny_model(broken))
+    answer = ask(failing, {"frames": 2})
+    assert (answer["status"], set(answer)) == (500, {"error", "field", "hint", "status"})
+    answer = ask(failing, http("POST", "/generate", "{}"))
+    assert answer["statusCode"] == 500
+    assert "story" not in json.dumps(answer)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["exception"] for line in lines] == ["MemoryError"] * 2
+    assert lines[0]["at"].startswith("test_handler.py:")
+    # The next request finds the function as it was.
+    assert ask(failing, {"route": "health"})["limits"]["frames"] == 2048
+
+
+def test_the_model_beside_the_handler_is_loaded_once(tmp_path: Path) -> None:
+    script = Path(shutil.copy(HANDLER, tmp_path))
+    (tmp_path / "model.ts").write_bytes(b"a third model")
+    model = tiny_model()
+    handler = load_handler(tmp_path / "model.ts", model, script)
+    # Outside of load_handler there is no way to load this file, so a second attempt would fail.
+    for _ in range(2):
+        assert ask(handler, {"frames": 2})["frames"] == 2
+    assert handler.MODEL is model

@@ -9,7 +9,8 @@ import pytest
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import State, read_metadata
 from pianoai.runtime.roll import Floats, Roll, roll_to_notes
-from pianoai.runtime.sampling import alone, generate, new_seed
+from pianoai.runtime.sampling import Settings, alone, generate, new_seed, random_stream
+from tests.remembering_model import remembering_model
 from tests.tiny_model import metadata, tiny_model, tiny_step
 
 
@@ -91,6 +92,82 @@ def test_the_whole_prompt_is_fed_in_order_before_the_first_frame() -> None:
     assert (np.array(step.noise[3:]) == expected).all()
 
 
+def nucleus(outcomes: dict[bool, float], top_p: float) -> dict[bool, float]:
+    """The smallest set of the likeliest outcomes whose probabilities reach top_p, scaled to 1."""
+    kept: dict[bool, float] = {}
+    for outcome, probability in sorted(outcomes.items(), key=lambda pair: -pair[1]):
+        kept[outcome] = probability
+        if sum(kept.values()) >= top_p:
+            break
+    return {outcome: probability / sum(kept.values()) for outcome, probability in kept.items()}
+
+
+def likely_enough(outcomes: dict[bool, float], min_p: float) -> dict[bool, float]:
+    """The outcomes at least min_p times as likely as the likeliest, scaled to 1."""
+    kept = {key: value for key, value in outcomes.items() if value >= min_p * max(outcomes.values())}
+    return {outcome: probability / sum(kept.values()) for outcome, probability in kept.items()}
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.7, 0.75, 0.93, 1.0])
+@pytest.mark.parametrize("min_p", [0.0, 0.04, 0.3, 0.5, 1.0])
+def test_clipped_noise_is_nucleus_and_min_p_sampling(top_p: float, min_p: float) -> None:
+    edge = Settings(1.0, top_p, min_p).edge
+    uniform = (np.arange(100_000) + 0.5) / 100_000
+    for p in (0.001, 0.03, 0.2, 0.26, 0.41, 0.501, 0.62, 0.74, 0.8, 0.96, 0.999):
+        outcomes = {True: p, False: 1 - p}
+        both = [nucleus(outcomes, top_p), likely_enough(outcomes, min_p)]
+        kept = {outcome: probability for outcome, probability in outcomes.items() if all(outcome in k for k in both)}
+        expected = kept.get(True, 0.0) / sum(kept.values())
+        assert (np.clip(uniform, edge, 1 - edge) < p).mean() == pytest.approx(expected, abs=2e-5), p
+
+
+@pytest.mark.parametrize(("top_p", "min_p", "edge"), [(1, 0, 0), (0.9, 0, 0.1), (1, 0.25, 0.2), (0.9, 0.25, 0.2)])
+def test_only_choices_are_clipped_and_not_hidden_noise(top_p: float, min_p: float, edge: float) -> None:
+    step = Recorder()
+
+    def hidden(frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
+        step.noise.append(noise.copy())
+        return tiny_step(frame, state, noise[:176], temperature)
+
+    generate(tiny_model(hidden, noise=180), None, 50, 1.0, 5, top_p=top_p, min_p=min_p)
+    free = np.random.Generator(np.random.PCG64(5)).random((50, 180), np.float32)
+    noise = np.array(step.noise)
+    np.testing.assert_array_equal(noise[:, 176:], free[:, 176:])
+    np.testing.assert_allclose(noise[:, :176], free[:, :176].clip(edge, 1 - edge), atol=1e-7)
+
+
+def test_an_edge_of_a_half_takes_the_likelier() -> None:
+    prompt = roll((5, [0, 90]), (7, [80, 0]))
+    certain = generate(tiny_model(), prompt, 6, 0.0)
+    for top_p, min_p in ((0.4, 0.0), (0.5, 0.0), (1.0, 1.0)):
+        assert (generate(tiny_model(), prompt, 6, 1.0, 3, top_p=top_p, min_p=min_p) == certain).all()
+
+
+@pytest.mark.parametrize("noise", [176, 177, 200])
+@pytest.mark.parametrize("frames", [0, 1, 2, 7])
+def test_random_numbers_go_on_where_they_stopped(noise: int, frames: int) -> None:
+    model = tiny_model(noise=noise)
+    whole = np.random.Generator(np.random.PCG64(3)).random(12 * noise, np.float32)
+    rest = random_stream(model, 3, frames).random(2 * noise, np.float32)
+    assert (rest == whole[frames * noise : (frames + 2) * noise]).all()
+
+
+def test_reading_is_stepping_without_drawing_and_a_kept_state_lasts() -> None:
+    model = remembering_model()
+    frames = (np.random.default_rng(1).random((14, 88)) < 0.2).astype(np.uint8) * np.uint8(70)
+    state = model.start()
+    for frame in frames.astype(np.float32):
+        _, _, state = model.step(frame, state, np.full(176, 0.5, np.float32), np.array(1.0, np.float32))
+    read = model.read(frames, model.start())
+    kept = model.keep(read)
+    for one, other in zip(state, read, strict=True):
+        assert (one == other).all()
+    assert (read[0] == (frames[-9:] > 0)).all()
+    model.read(frames[:5], read)  # writes over it
+    for one, other in zip(state, kept, strict=True):
+        assert (one == other).all()
+
+
 def test_an_empty_prompt_is_one_silent_frame() -> None:
     silence = np.zeros((1, 88), np.uint8)
     alike = [generate(tiny_model(), prompt, 9, 1.0, 4) for prompt in (None, silence[:0], silence)]
@@ -139,6 +216,8 @@ def test_progress_is_told_every_frame() -> None:
         *(("frames", value) for value in (0, -1, 100_001, 1.0, "4", True, None)),
         *(("temperature", value) for value in (-0.1, 5.01, float("nan"), float("inf"), "1", True, None)),
         *(("seed", value) for value in (-1, 2**63, 0.5, "1", False)),
+        *(("top_p", value) for value in (0, -0.1, 1.1, float("nan"), "1", True, None)),
+        *(("min_p", value) for value in (-0.1, 1.1, float("nan"), "1", True, None)),
     ],
 )
 def test_arguments_out_of_range_are_named(name: str, value: Any) -> None:

@@ -68,11 +68,10 @@ class Model:
 
     def read(self, frames: Roll, state: State) -> State:
         """The state after hearing the frames of a roll (frames, 88), without drawing any."""
-        chunk = self.metadata.read
-        whole = len(frames) // chunk * chunk if self.reader and chunk else 0
-        for start in range(0, whole, chunk):
-            assert self.reader is not None
-            state = self.reader(frames[start : start + chunk], state)
+        chunk, whole = self.metadata.read, 0
+        while self.reader is not None and whole + chunk <= len(frames):
+            state = self.reader(frames[whole : whole + chunk], state)
+            whole += chunk
         noise, one = np.full(self.metadata.noise, 0.5, np.float32), np.array(1, np.float32)
         for frame in frames[whole:].astype(np.float32):
             state = self.step(frame, state, noise, one)[2]

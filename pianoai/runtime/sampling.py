@@ -1,12 +1,13 @@
 """Continues a prompt with a model, frame by frame; the same seed gives the same music."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.model import Model
+from pianoai.runtime.model import Model, State
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, SILENT, Floats, Roll, velocities
 
 MOST_FRAMES = 100_000
@@ -17,15 +18,60 @@ COLDEST = 1e-3  # a lower temperature is 0: divided by it, logits leave the rang
 PROMPT_WINDOWS = 8  # of a longer prompt only so many windows are heard
 
 
-def check(frames: int, temperature: float, seed: int) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """How frames are drawn. Raises InputError that begins with the name of the setting that is out of range."""
+
+    temperature: float = TEMPERATURE  # 0 to 5
+    top_p: float = 1.0  # above 0, up to 1
+    min_p: float = 0.0  # 0 to 1
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("temperature", 0.0, HOTTEST), ("top_p", 0.0, 1.0), ("min_p", 0.0, 1.0)):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not least <= value <= most:
+                raise InputError(f"{name} must be a number from {least:g} to {most:g}, not {shown(value)}")
+        if not self.top_p:
+            raise InputError("top_p must be above 0: nothing may be drawn from an empty nucleus")
+
+    @property
+    def certain(self) -> bool:
+        """Whether nothing is left to chance."""
+        return self.temperature < COLDEST
+
+    @property
+    def edge(self) -> float:
+        """How near to 0 and 1 the random numbers are not let: the whole of top-p and min-p sampling here.
+
+        A pitch is a choice between two outcomes, taken when a uniform number is below p, its tempered
+        probability. Of two outcomes with probabilities q <= 1 - q, nucleus sampling (Holtzman et al. 2020)
+        drops the less likely one when the other alone has the mass top_p: when q <= 1 - top_p. Min-p sampling
+        (Nguyen et al. 2024) drops it when q < min_p * (1 - q): when q < min_p / (1 + min_p). Both rules
+        have the form q < edge. With the uniform number clipped into [edge, 1 - edge], p <= edge never
+        happens, p > 1 - edge always, and between them the chance stays p, so no probability need be touched. At
+        an edge of 1/2 the likelier outcome is always taken.
+        """
+        return min(max(1 - self.top_p, self.min_p / (1 + self.min_p)), 0.5)
+
+
+def shown(value: object) -> str:
+    """A value as a message may quote it: one short line, whatever it is."""
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return "a number of over 20 digits"
+    if value is None or isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 40 else f"{value[:40]!r}…"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def check(frames: int, seed: int) -> None:
     """Raises InputError that begins with the name of the argument that is out of range."""
     if type(frames) is not int or not 1 <= frames <= MOST_FRAMES:
-        raise InputError(f"frames must be a whole number from 1 to {MOST_FRAMES}, not {frames!r}")
-    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not 0 <= temperature <= HOTTEST:
-        raise InputError(f"temperature must be a number from 0 to {HOTTEST:g}, not {temperature!r}")
+        raise InputError(f"frames must be a whole number from 1 to {MOST_FRAMES}, not {shown(frames)}")
     if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
-        raise InputError(f"seed must be a whole number from 0 to {LARGEST_SEED}, not {seed!r}")
+        raise InputError(f"seed must be a whole number from 0 to {LARGEST_SEED}, not {shown(seed)}")
 
 
 def generate(
@@ -35,6 +81,8 @@ def generate(
     temperature: float = TEMPERATURE,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
 ) -> Roll:
     """The `frames` frames, ``(frames, 88)``, that follow `prompt` ``(any, 88)``.
 
@@ -44,30 +92,55 @@ def generate(
     Temperature 0 takes whatever has a probability above 1/2, and no chance is left, so the seed
     does not matter. `progress` is told how many frames are done.
 
-    Raises InputError: see `check`; and if the model computes something that is no number.
+    Raises InputError: see `check`, `Settings`; and if the model computes something that is no number.
     """
-    check(frames, temperature, seed)
-    metadata = model.metadata
-    middle = np.full(metadata.noise, 0.5, np.float32)
-    certain = temperature < COLDEST
-    heat = np.array(1.0 if certain else temperature, np.float32)
-    chance = np.random.Generator(np.random.PCG64(seed))
-    state = model.start()
-    current: Floats = np.zeros(PITCHES, np.float32)
-    if prompt is not None and len(prompt):
-        fed = prompt[-PROMPT_WINDOWS * metadata.window :].astype(np.float32)
-        for frame in fed[:-1]:
-            state = model.step(frame, state, middle, heat)[2]
-        current = fed[-1]
+    check(frames, seed)
+    settings = Settings(temperature, top_p, min_p)
+    heard = np.zeros((1, PITCHES), np.uint8) if prompt is None or not len(prompt) else prompt
+    heard = heard[-PROMPT_WINDOWS * model.metadata.window :]
+    state = model.read(heard[:-1], model.start())
     roll = np.empty((frames, PITCHES), np.uint8)
-    for at in range(frames):
-        noise = middle if certain else chance.random(metadata.noise, np.float32)
-        following, _, state = model.step(current, state, noise, heat)
-        current = _consistent(following, current)
-        roll[at] = current
+    drawn = play(model, state, heard[-1], settings, random_stream(model, seed))
+    for at, (cells, _) in zip(range(frames), drawn, strict=False):
+        roll[at] = cells
         if progress is not None:
             progress(at + 1)
     return roll
+
+
+def play(
+    model: Model, state: State, frame: Roll, settings: Settings, chance: np.random.Generator
+) -> Iterator[tuple[Roll, Floats]]:
+    """Frames ``(88,)`` without end and the probabilities ``(3, 88)`` each was drawn from, at temperature 1.
+
+    `state` is the model's after all frames before `frame` ``(88,)``, which is the last that is known; it is used up.
+    A frame takes one draw of all the model's random numbers from `chance`; at temperature 0 none is taken.
+    """
+    metadata = model.metadata
+    middle = np.full(metadata.noise, 0.5, np.float32)
+    heat = np.array(1.0 if settings.certain else settings.temperature, np.float32)
+    edge = np.float32(settings.edge)
+    current = frame.astype(np.float32)
+    while True:
+        noise = middle
+        if not settings.certain:
+            noise = chance.random(metadata.noise, np.float32)
+            # The numbers after these are a GAN's hidden noise, which is no choice.
+            np.clip(noise[: 2 * PITCHES], edge, 1 - edge, out=noise[: 2 * PITCHES])
+        following, probabilities, state = model.step(current, state, noise, heat)
+        current = _consistent(following, current)
+        yield current.astype(np.uint8), probabilities
+
+
+def random_stream(model: Model, seed: int, frames: int = 0) -> np.random.Generator:
+    """The random numbers of a seed, from where they stand after `frames` frames."""
+    bits = np.random.PCG64(seed)
+    numbers = frames * model.metadata.noise
+    bits.advance(numbers // 2)  # a draw of 64 bits makes two float32
+    chance = np.random.Generator(bits)
+    if numbers % 2:
+        chance.random(1, np.float32)
+    return chance
 
 
 def _consistent(frame: Floats, before: Floats) -> Floats:
@@ -85,7 +158,7 @@ def alone(prompt: Roll | None, generated: Roll) -> Roll:
     They get the velocity that they had in the prompt.
     """
     roll = generated.copy()
-    if prompt is not None and len(prompt):
+    if prompt is not None and len(prompt) and len(roll):
         loudness = velocities(prompt)[-1]
         roll[0] = np.where((roll[0] == HELD) & (loudness > 0), loudness, roll[0])
     return roll

@@ -1,0 +1,184 @@
+"""Answers a checked request: hears the prompt, draws frames while time and room last, writes them down."""
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pianoai.runtime import midi, sampling, token
+from pianoai.runtime.model import Model, State
+from pianoai.runtime.requests import Request
+from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, SILENT, TICKS_PER_BEAT, Floats, Roll, roll_to_notes
+from pianoai.runtime.scoring import cross_entropy
+
+MOST_NOTES = 8000  # in one answer: 0.7 MB of the 6 that Lambda sends
+# Seconds of a whole processor that writing takes, about twice what was measured: fixed, a note, a frame.
+WRITING = {"notes": (0.005, 6e-6, 0.0), "midi": (0.005, 1.2e-5, 0.0), "roll": (0.005, 0.0, 1.6e-5)}
+MARGIN = 0.2  # seconds that Lambda may need to take the answer
+BUSY, WALL = 0.02, 0.28  # a function of 128 MB has a fourteenth of a processor: assumed until more is measured
+FIRST_LOOK = 16  # frames after which it is known how long hearing takes
+
+Remaining = Callable[[], float]
+
+
+class Budget:
+    """The time and the notes that an answer has, when it must still be written.
+
+    A function of 128 MB gets a share of a processor, so what writing costs on a whole one is scaled by how much
+    slower this request has run so far than it would have on a whole one.
+    """
+
+    def __init__(self, remaining: Remaining, form: str) -> None:
+        self.remaining = remaining
+        self.form = form
+        self.frames = self.notes = 0  # to write, so far
+        self.began = time.perf_counter(), time.process_time()
+        self.divide(1)
+
+    def seconds(self) -> float:
+        """How long it is until writing must begin."""
+        wall, busy = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
+        slowness = max((wall + WALL) / (busy + BUSY), 1.0)
+        fixed, per_note, per_frame = WRITING[self.form]
+        writing = fixed + per_note * self.notes + per_frame * self.frames
+        return self.remaining() - MARGIN - slowness * writing
+
+    def divide(self, variations: int) -> None:
+        """Give the next variation its share of what is left, of so many that are still to come."""
+        self.kept = max(self.seconds(), 0.0) * (1 - 1 / variations)
+        self.most = self.notes + (MOST_NOTES - self.notes) // variations
+
+    def lasts(self) -> bool:
+        """Whether another frame may be drawn."""
+        return self.notes <= self.most - PITCHES and self.seconds() > self.kept
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What was drawn in one variation."""
+
+    frames: Roll  # (n, 88), n >= 0
+    seed: int
+    drawn: int  # frames that the seed's random numbers have been used for, with those of the pieces before
+    nll: float | None  # nats a frame; none without a frame
+
+
+def compose(model: Model, checksum: str, request: Request, remaining: Remaining) -> dict[str, Any]:
+    """The answer to a request; `remaining` tells the seconds left, `checksum` the SHA-256 of the model's file.
+
+    Where they do not suffice, or MOST_NOTES is reached, the music is shorter than asked for and "complete" is false.
+    """
+    heard = request.heard if len(request.heard) else np.zeros((1, PITCHES), np.uint8)
+    budget = Budget(remaining, request.format)
+    state = hear(model, heard[:-1], budget)
+    pieces = []
+    seeds = choose_seeds(request)
+    for at, (seed, drawn) in enumerate(seeds):
+        budget.divide(len(seeds) - at)
+        last = at + 1 == len(seeds)
+        mine = state if state is None or last else model.keep(state)
+        pieces.append(draw(model, mine, heard[-1], request, seed, drawn, budget))
+    answers = [write(model, checksum, request, heard, piece) for piece in pieces]
+    if request.variations is None:
+        return answers[0] | {"tempo": request.tempo}
+    answers.sort(key=lambda answer: np.inf if answer["nll"] is None else answer["nll"])
+    complete = all(answer["complete"] for answer in answers)
+    return {"variations": answers, "complete": complete, "seed": seeds[0][0], "tempo": request.tempo}
+
+
+def choose_seeds(request: Request) -> list[tuple[int, int]]:
+    """The seed of every variation and how many frames have been drawn with it; the first is the request's own.
+
+    Without a seed, a piece that goes on does so with the random numbers that come next in its own, and any other
+    gets a new one, or 0 where nothing is left to chance.
+    """
+    seed, drawn = request.seed, 0
+    if seed is None and request.resumed is not None and request.variations is None:
+        seed, drawn = request.resumed.seed, request.resumed.drawn
+    if seed is None:
+        seed = 0 if request.settings.certain else sampling.new_seed()
+    others = range(1, request.variations or 1)
+    derived = [int(np.random.SeedSequence([seed, at]).generate_state(1)[0]) for at in others]
+    return [(seed, drawn), *((other, 0) for other in derived)]
+
+
+def hear(model: Model, frames: Roll, budget: Budget) -> State | None:
+    """The state after some frames ``(n, 88)``; None if there was no time to hear them."""
+    state = model.start()
+    at, size, pace = 0, FIRST_LOOK, 0.0
+    while at < len(frames):
+        # Half as long again as the last frames took, and there is no way to stop in between.
+        if budget.seconds() <= 1.5 * pace * size:
+            return None
+        began = time.perf_counter()
+        state = model.read(frames[at : at + size], state)
+        pace = (time.perf_counter() - began) / size
+        at, size = at + size, model.metadata.window
+    return state
+
+
+def draw(
+    model: Model, state: State | None, last: Roll, request: Request, seed: int, drawn: int, budget: Budget
+) -> Piece:
+    """The frames after `last` ``(88,)``: as many as asked for, or as the budget has room for; without a state none."""
+    frames = np.empty((request.frames, PITCHES), np.uint8)
+    done, nats = 0, 0.0
+    if state is not None:
+        chance = sampling.random_stream(model, seed, drawn)
+        following = sampling.play(model, state, last, request.settings, chance)
+        while done < request.frames and budget.lasts():
+            frames[done], probabilities = next(following)
+            nats += frame_nll(probabilities, frames[done - 1] if done else last, frames[done])
+            budget.notes += int(np.count_nonzero(frames[done] > HELD))
+            budget.frames += 1
+            done += 1
+    used = 0 if request.settings.certain else done
+    return Piece(frames[:done], seed, drawn + used, nats / done if done else None)
+
+
+def frame_nll(probabilities: Floats, before: Roll, frame: Roll) -> float:
+    """Nats of a frame ``(88,)`` after `before`, from its probabilities ``(3, 88)``: see `scoring.score`."""
+    sounds = frame != SILENT
+    both = sounds & (before != SILENT)
+    chances = probabilities[:2].astype(np.float64)
+    again = cross_entropy(chances[1, both], frame[both] > HELD)
+    return float(cross_entropy(chances[0], sounds).sum() + again.sum())
+
+
+def write(model: Model, checksum: str, request: Request, heard: Roll, piece: Piece) -> dict[str, Any]:
+    """A piece as an answer says it."""
+    metadata = model.metadata
+    whole = np.concatenate([heard, piece.frames])
+    place = token.Token(token.ending(whole, metadata.reach), piece.seed, piece.drawn, request.tempo)
+    answer = {
+        "seed": piece.seed,
+        "frames": len(piece.frames),
+        "complete": len(piece.frames) == request.frames,
+        "nll": piece.nll,
+        "state": token.write(place, checksum),
+    }
+    roll = piece.frames
+    if request.include_prompt:
+        answer["prompt_frames"] = len(request.heard)
+        roll = np.concatenate([request.heard, piece.frames])
+    if request.format == "roll":
+        return answer | {"roll": roll.tolist()}
+    tied = (roll[:1] == HELD).any(axis=0) if not request.include_prompt else np.zeros(PITCHES, bool)
+    music = roll_to_notes(roll if request.include_prompt else sampling.alone(heard, roll), metadata.frames_per_beat)
+    if request.format == "midi":
+        return answer | {"midi": base64.b64encode(midi.write(music, request.tempo)).decode("ascii")}
+    notes = []
+    for start, duration, pitch, velocity in music.tolist():
+        note = {
+            "pitch": pitch,
+            "start": start / TICKS_PER_BEAT,
+            "duration": duration / TICKS_PER_BEAT,
+            "velocity": velocity,
+        }
+        if start == 0 and tied[pitch - LOWEST_PITCH]:
+            note["tied"] = True  # it began in the prompt or in the piece before
+        notes.append(note)
+    return answer | {"notes": notes}
