@@ -46,7 +46,7 @@ class DeployConfig:
     zip_limit_mb: float = bounded(least=0.001)  # of the upload: Lambda takes 50
     content_limit_mb: float = bounded(least=0.001)  # unpacked: Lambda takes 250
     memory_mb: int = bounded(least=128, most=10_240)  # of the function: what Lambda offers
-    bytecode: bool  # ship modules compiled as well
+    bytecode: bool = bounded()  # ship modules compiled as well
 
 
 def build(model: Path, out: Path, config: DeployConfig, root: Path = Path()) -> dict[str, Any]:
@@ -177,6 +177,7 @@ def trim(wheel: Path) -> dict[str, bytes]:
 
 
 def kept(name: str) -> bool:
+    """Whether a running program needs this file of a wheel, or its licence asks for it."""
     path = PurePosixPath(name)
     if ".dist-info" in path.parts[0]:
         return path.name == "METADATA" or LICENCE.search(name) is not None
@@ -193,7 +194,7 @@ def bytecode(content: dict[str, bytes], python: Path) -> dict[str, bytes]:
     They are marked as valid without a look at their sources (PEP 552, unchecked hashes): the zip's dates mean
     nothing, and nothing writes to Lambda's code folder. Paths inside them are those of Lambda.
 
-    Raises InputError with the first line of the compiler's complaint.
+    Raises InputError with the compiler's complaint.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -206,7 +207,8 @@ def bytecode(content: dict[str, bytes], python: Path) -> dict[str, bytes]:
         command += ["-s", temporary, "-p", LAMBDA_FOLDER, temporary]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise InputError(f"{python}: the modules did not compile: {(done.stdout + done.stderr).strip()[:200]}")
+            complaint = " ".join((done.stdout + done.stderr).split())
+            raise InputError(f"{python}: the modules did not compile: {complaint[:300]}")
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.pyc")}
 
 

@@ -13,7 +13,7 @@ from pianoai import params
 from pianoai.packaging import DeployConfig
 from pianoai.runtime.errors import InputError
 from pianoai.stage import write_json
-from pianoai.verification import local
+from pianoai.verification import aws, local
 from pianoai.verification.limits import failures
 
 ZIP, METRICS, CACHE = Path("lambda_pkg/function.zip"), Path("metrics/lambda.json"), Path(".cache")
@@ -25,14 +25,12 @@ def main(arguments: list[str]) -> int:
     try:
         config = params.read("deploy", DeployConfig)
         if arguments:
-            from pianoai.verification import aws
-
             figures = aws.verify(aws.lambda_client(), arguments[0], ZIP, config)
         else:
             CACHE.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="verify-", dir=CACHE) as work:
                 figures = local.verify(ZIP, config, Path(work).resolve())
-            write_json(METRICS, figures)
+        write_json(METRICS, figures)
     except local.Skip as reason:
         print(f"make verify: SKIPPED, nothing was measured: {reason}")
         return 0

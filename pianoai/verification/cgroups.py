@@ -98,7 +98,7 @@ def parents(mounts: str, own: str) -> tuple[dict[str, Path], int] | None:
     """
     lines = [line.split() for line in mounts.splitlines()]
     paths = {names: path for _, names, path in (line.split(":", 2) for line in own.splitlines())}
-    first = {
+    first: dict[str, Path] = {
         controller: Path(line[1])
         for line in lines
         for controller in ("memory", "cpu")

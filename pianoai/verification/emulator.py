@@ -1,4 +1,4 @@
-"""A function under AWS's Runtime Interface Emulator: its real runtime client, in a control group, its code read-only."""
+"""A function under AWS's Runtime Interface Emulator: real runtime client, a control group, code that is read-only."""
 
 import contextlib
 import json

@@ -12,7 +12,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,14 @@ def verify(archive: Path, config: DeployConfig, work: Path) -> dict[str, Any]:
     bench = prepare(archive, config, work)
     with zipfile.ZipFile(archive) as file:
         content = sum(entry.file_size for entry in file.infolist())
-        frames_per_beat = metadata(file)["frames_per_beat"]
+    beat = frames_per_beat(archive)
     figures: dict[str, Any] = {
+        "measured_on": "this machine",
         "zip_sha256": sha256(archive),
         "zip_bytes": archive.stat().st_size,
         "content_bytes": content,
         "memory_mb": config.memory_mb,
-        "frames_per_beat": frames_per_beat,
+        "frames_per_beat": beat,
         "python": interpreters.full_version(bench.setting.python),
         "code_folder": "mounted read-only" if bench.mounts else "writable, without bytecode",
     }
@@ -66,7 +67,7 @@ def verify(archive: Path, config: DeployConfig, work: Path) -> dict[str, Any]:
     figures["memory_by"] = f"control group, version {group.version}" if group else "process"
     figures["cpu_by"] = "quota" if group else "calculated"
     runs = [
-        measure(bench, control_group(config.memory_mb * MIB), frames_per_beat, cpu_share(config.memory_mb))
+        measure(bench, control_group(config.memory_mb * MIB), PIECE * beat, cpu_share(config.memory_mb))
         for _ in range(COLD_STARTS)
     ]
     peaks = {"cgroup_peak_mb", "resident_mb"}
@@ -75,7 +76,7 @@ def verify(archive: Path, config: DeployConfig, work: Path) -> dict[str, Any]:
         known = [value for value in values if value is not None]
         figures[key] = round((max if key in peaks else statistics.median)(known), 3) if known else None
     small = control_group((config.memory_mb - SPARE_MB) * MIB)
-    figures["survives_with_less"] = survives(bench, small, PIECE * frames_per_beat) if small else None
+    figures["survives_with_less"] = survives(bench, small, PIECE * beat) if small else None
     return figures
 
 
@@ -134,8 +135,11 @@ def unpacked(bench: Bench, group: ControlGroup | None) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(bench: Bench, group: ControlGroup | None, frames_per_beat: int, share: float) -> dict[str, float | None]:
-    """One cold start, and what the function then takes; times with `share` of a CPU are calculated without a group."""
+def measure(bench: Bench, group: ControlGroup | None, frames: int, share: float) -> dict[str, float | None]:
+    """One cold start, and what the function then takes, for a piece of `frames` frames for one.
+
+    Times with `share` of a CPU are calculated where there is no group.
+    """
     with contextlib.ExitStack() as stack:
         if group:
             stack.enter_context(group)
@@ -144,10 +148,10 @@ def measure(bench: Bench, group: ControlGroup | None, frames_per_beat: int, shar
             first = seconds(function, 1)
             init = function.init_seconds()
             free = per_frame(function, 3)
-            piece = seconds(function, PIECE * frames_per_beat)
+            piece = seconds(function, frames)
             if group:
                 group.throttle(share)
-                throttled, piece = per_frame(function, 1), seconds(function, PIECE * frames_per_beat)
+                throttled, piece = per_frame(function, 1), seconds(function, frames)
                 group.throttle(None)
             else:
                 throttled, piece = free / share, piece / share
@@ -221,11 +225,11 @@ def listing(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-def metadata(archive: zipfile.ZipFile) -> Any:
-    """What the model in the zip says about itself."""
-    with archive.open("model.ts") as file, zipfile.ZipFile(file) as model:
-        name = next(name for name in model.namelist() if PurePosixPath(name).parts[-2:] == ("extra", "pianoai.json"))
-        return json.loads(model.read(name))
+def frames_per_beat(archive: Path) -> int:
+    """The time resolution of the model in the zip, as its metadata says."""
+    with zipfile.ZipFile(archive) as package, package.open("model.ts") as file, zipfile.ZipFile(file) as model:
+        name = next(name for name in model.namelist() if name.endswith("extra/pianoai.json"))
+        return int(json.loads(model.read(name))["frames_per_beat"])
 
 
 def sha256(path: Path) -> str:
