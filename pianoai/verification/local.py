@@ -25,7 +25,7 @@ from pianoai.verification.emulator import Function, Setting, private_mounts, run
 from pianoai.verification.limits import MIB, PIECE, SPARE_MB, cpu_share
 
 TOOLS = Path("lambda_pkg/verify-requirements.txt")
-COLD_STARTS = 3
+COLD_STARTS, REPEATS = 3, 3
 SHORT, LONG = 64, 192  # frames: what a frame costs is the difference, so that what a call costs is not in it
 SEED = 7
 
@@ -147,11 +147,11 @@ def measure(bench: Bench, group: ControlGroup | None, frames: int, share: float)
         with running(bench.setting, group, bench.mounts) as function:
             first = seconds(function, 1)
             init = function.init_seconds()
-            free = per_frame(function, 3)
+            free = per_frame(function)
             piece = seconds(function, frames)
             if group:
                 group.throttle(share)
-                throttled, piece = per_frame(function, 1), seconds(function, frames)
+                throttled, piece = per_frame(function), seconds(function, frames)
                 group.throttle(None)
             else:
                 throttled, piece = free / share, piece / share
@@ -182,9 +182,9 @@ def survives(bench: Bench, group: ControlGroup, frames: int) -> bool:
     return True
 
 
-def per_frame(function: Function, repeats: int) -> float:
-    """Seconds that a further frame costs: the median over the repeats."""
-    costs = [(seconds(function, LONG) - seconds(function, SHORT)) / (LONG - SHORT) for _ in range(repeats)]
+def per_frame(function: Function) -> float:
+    """Seconds that a further frame costs: the median of some repeats."""
+    costs = [(seconds(function, LONG) - seconds(function, SHORT)) / (LONG - SHORT) for _ in range(REPEATS)]
     return statistics.median(costs)
 
 
