@@ -60,7 +60,8 @@ def verify(archive: Path, config: DeployConfig, work: Path) -> dict[str, Any]:
         "content_bytes": content,
         "memory_mb": config.memory_mb,
         "frames_per_beat": beat,
-        "python": interpreters.full_version(bench.setting.python),
+        "python": interpreters.full_version(bench.setting.python)
+        + (f", since there is no {config.python} here" if bench.own_numpy else ""),
         "code_folder": "mounted read-only" if bench.mounts else "writable, without bytecode",
     }
     group = control_group(config.memory_mb * MIB)
@@ -136,7 +137,7 @@ def unpacked(bench: Bench, group: ControlGroup | None) -> Iterator[None]:
 
 
 def measure(bench: Bench, group: ControlGroup | None, frames: int, share: float) -> dict[str, float | None]:
-    """One cold start, and what the function then takes, for a piece of `frames` frames for one.
+    """A cold start, one with the files in the page cache, and what frames and a piece of `frames` frames then take.
 
     Times with `share` of a CPU are calculated where there is no group.
     """
@@ -147,21 +148,20 @@ def measure(bench: Bench, group: ControlGroup | None, frames: int, share: float)
         with running(bench.setting, group, bench.mounts) as function:
             first = seconds(function, 1)
             init = function.init_seconds()
+        with running(bench.setting, group, bench.mounts) as function:
+            seconds(function, 1)
+            cached = function.init_seconds()
             free = per_frame(function)
             piece = seconds(function, frames)
             if group:
                 group.throttle(share)
                 throttled, piece = per_frame(function), seconds(function, frames)
-                group.throttle(None)
             else:
                 throttled, piece = free / share, piece / share
             resident, peak = function.resident_mb(), group.peak() if group else None
-        with running(bench.setting, group, bench.mounts) as function:
-            seconds(function, 1)
-            warm = function.init_seconds()
     return {
         "init_seconds": init,
-        "init_cached_seconds": warm,
+        "init_cached_seconds": cached,
         "cold_answer_seconds": first,
         "ms_per_frame": free * 1000,
         "throttled_ms_per_frame": throttled * 1000,
