@@ -24,6 +24,9 @@ class ControlGroup:
                 folder.mkdir()
             name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
             self._write("memory", name, self.memory_bytes)
+            with contextlib.suppress(OSError):  # where there is swap: Lambda has none
+                both = "memory.memsw.limit_in_bytes"  # of memory and swap together
+                self._write("memory", *(("memory.swap.max", 0) if self.version == 2 else (both, self.memory_bytes)))
             self.throttle(None)
         except BaseException:
             self._remove()
