@@ -4,7 +4,7 @@ BIN := $(CURDIR)/.venv/bin
 RUN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test quick lint types metrics fuzz clean
+.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,9 +18,17 @@ install: .venv/installed  ## create .venv with the pinned dependencies
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.lock
 	@touch $@
 
-repro: install  ## run the pipeline: from music to lambda_pkg/function.zip, and the table of the models
+repro: install  ## run the pipeline: from music to lambda_pkg/function.zip, verify it, and print the table of the models
 	$(RUN) dvc repro
+	$(RUN) python -m stages.verify
 	@$(BIN)/python -m pianoai.summary
+
+verify: install  ## run lambda_pkg/function.zip as Lambda would, measure it, and hold it to its limits
+	$(RUN) python -m stages.verify
+
+verify-aws: install  ## the same with a deployed function: make verify-aws FUNCTION=pianoai
+	@test -n "$(FUNCTION)" || { echo "error: name the function: make verify-aws FUNCTION=pianoai" >&2; exit 1; }
+	$(RUN) python -m stages.verify "$(FUNCTION)"
 
 metrics: install  ## print the table of the models again
 	@$(BIN)/python -m pianoai.summary

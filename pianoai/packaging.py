@@ -1,9 +1,10 @@
-"""Builds the zip that AWS Lambda runs: handler, model, runtime, and trimmed wheels of NumPy and mido."""
+"""Builds the zip that AWS Lambda runs: handler, model, runtime, and a trimmed wheel of NumPy."""
 
 import hashlib
 import re
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pianoai import interpreters
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
 
@@ -20,8 +22,12 @@ CACHE = Path(".cache/wheels")
 GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")  # runtimes have 2.34
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name, and that of wheels
 DATE = (1980, 1, 1, 0, 0, 0)
+LAMBDA_FOLDER = "/var/task"  # where Lambda unpacks the zip
 MODE = 0o100644  # a plain file that everyone may read
 
+# Parts of NumPy that it loads only when they are named, and that nothing in the zip names. A test looks for every name
+# of the zip's code in what is left.
+UNREACHED = re.compile(r"numpy/(core|ctypeslib|fft|ma|polynomial|testing)/")
 # What a wheel holds for developers. numpy.typing itself stays: annotations import it.
 UNUSED_FOLDERS = {"tests", "include", "f2py", "_pyinstaller", "_examples", "doc", "docs", "scripts"}
 UNUSED_FILES = re.compile(
@@ -39,17 +45,19 @@ class DeployConfig:
     architecture: str = bounded(choices=tuple(MACHINES))
     zip_limit_mb: float = bounded(least=0.001)  # of the upload: Lambda takes 50
     content_limit_mb: float = bounded(least=0.001)  # unpacked: Lambda takes 250
+    memory_mb: int = bounded(least=128, most=10_240)  # of the function: what Lambda offers
+    bytecode: bool = bounded()  # ship modules compiled as well
 
 
 def build(model: Path, out: Path, config: DeployConfig, root: Path = Path()) -> dict[str, Any]:
     """Writes the zip `out`, the same bytes for the same input, and returns its sizes.
 
     Reads ``lambda_pkg``, ``pianoai`` and the wheel cache under `root`. The result has zip_bytes,
-    content_bytes, files, zip_sha256, python, architecture, numpy, and largest (unpacked bytes of each
-    top folder).
+    content_bytes, files, zip_sha256, python, architecture, numpy, bytecode (the exact version of the
+    Python that compiled it, or none), and largest (unpacked bytes of each top folder).
 
-    Raises InputError for a missing model, pins that do not hold, a failed download, or a size over
-    its limit.
+    Raises InputError for a missing model, pins that do not hold, a failed download, no interpreter to
+    compile with, or a size over its limit.
     """
     requirements = root / "lambda_pkg/requirements.txt"
     pins = read_pins(requirements)
@@ -70,6 +78,16 @@ def build(model: Path, out: Path, config: DeployConfig, root: Path = Path()) -> 
         content[module.relative_to(root).as_posix()] = module.read_bytes()
     for wheel in wheels(requirements, config, root / CACHE):
         content.update(trim(wheel))
+    compiled = "none"
+    if config.bytecode:
+        python = interpreters.find(config.python)
+        if python is None:
+            raise InputError(
+                f"params.yaml: deploy.bytecode needs a Python {config.python}, and none was found on the path or where"
+                " pyenv and uv keep theirs: install one, or set deploy.bytecode to false"
+            )
+        compiled = interpreters.full_version(python)
+        content.update(bytecode(content, python))
     size = sum(map(len, content.values()))
     if size > config.content_limit_mb * MB:
         raise InputError(
@@ -93,6 +111,7 @@ def build(model: Path, out: Path, config: DeployConfig, root: Path = Path()) -> 
         "python": config.python,
         "architecture": config.architecture,
         "numpy": pinned,
+        "bytecode": compiled,
         "largest": dict(sorted(folders.items())),
     }
 
@@ -138,7 +157,7 @@ def _cached(pins: dict[str, tuple[str, set[str]]], folder: Path) -> list[Path]:
     """The wheels in `folder` that have an allowed checksum, in the order of `pins`; others are deleted."""
     found = []
     for name, (version, allowed) in pins.items():
-        for wheel in sorted(folder.glob(f"{name}-{version}-*.whl")):
+        for wheel in sorted(folder.glob(f"{name.replace('-', '_')}-{version}-*.whl")):
             if _sha256(wheel) in allowed:
                 found.append(wheel)
                 break
@@ -154,14 +173,43 @@ def _sha256(path: Path) -> str:
 def trim(wheel: Path) -> dict[str, bytes]:
     """The files of a wheel that a running program needs, and every licence, by path."""
     with zipfile.ZipFile(wheel) as archive:
-        return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/") and _kept(name)}
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/") and kept(name)}
 
 
-def _kept(name: str) -> bool:
+def kept(name: str) -> bool:
+    """Whether a running program needs this file of a wheel, or its licence asks for it."""
     path = PurePosixPath(name)
     if ".dist-info" in path.parts[0]:
         return path.name == "METADATA" or LICENCE.search(name) is not None
-    return UNUSED_FOLDERS.isdisjoint(path.parts[:-1]) and UNUSED_FILES.search(name) is None
+    return (
+        UNUSED_FOLDERS.isdisjoint(path.parts[:-1])
+        and UNUSED_FILES.search(name) is None
+        and UNREACHED.match(name) is None
+    )
+
+
+def bytecode(content: dict[str, bytes], python: Path) -> dict[str, bytes]:
+    """The compiled modules of `content` as `python` makes them, by path in the zip.
+
+    They are marked as valid without a look at their sources (PEP 552, unchecked hashes): the zip's dates mean
+    nothing, and nothing writes to Lambda's code folder. Paths inside them are those of Lambda.
+
+    Raises InputError with the compiler's complaint.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, data in content.items():
+            if name.endswith(".py"):
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+        command = [str(python), "-I", "-S", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"]
+        command += ["-s", temporary, "-p", LAMBDA_FOLDER, temporary]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            complaint = " ".join((done.stdout + done.stderr).split())
+            raise InputError(f"{python}: the modules did not compile: {complaint[:300]}")
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.pyc")}
 
 
 def write_zip(content: dict[str, bytes], out: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pianoai.runtime.errors import InputError
+from pianoai.verification.limits import PIECE, cpu_share, frame_ms, stale
 
 SHOWN = {
     "nll": "nll",
@@ -52,7 +53,26 @@ def summary(metrics: Path) -> str:
         f"Chosen: {chosen['winner']}: {chosen['reason']}{refused}\n"
         f"lambda_pkg/function.zip: {package['zip_bytes'] / 1e6:.1f} MB, "
         f"{package['content_bytes'] / 1e6:.1f} MB unpacked\n"
+        f"{on_lambda(metrics / 'lambda.json', package)}\n"
         f"Seconds by stage, when each last ran: {spent}; {total:.0f} in all"
+    )
+
+
+def on_lambda(path: Path, package: dict[str, Any]) -> str:
+    """What `make verify` measured, as a line, unless it was measured on another zip."""
+    if not path.exists():
+        return "Under Lambda's conditions: not measured: make verify"
+    figures = read(path)
+    if stale(figures, package):
+        return "Under Lambda's conditions: measured on another zip: make verify"
+    init, resident = figures["init_seconds"], figures["resident_mb"]
+    return (
+        f"In {figures['memory_mb']} MB with {cpu_share(figures['memory_mb']):.1%} of a CPU, on"
+        f" {figures['measured_on']}: "
+        + ("" if init is None else f"starts in {init:.2f} s, ")
+        + f"{PIECE} beats in {figures[f'compose_{PIECE}_beats_seconds']:.1f} s, "
+        f"{figures['throttled_ms_per_frame']:.0f} ms a frame of {frame_ms(figures['frames_per_beat']):.0f}"
+        + ("" if resident is None else f", {resident:.0f} MB resident")
     )
 
 

@@ -1,9 +1,13 @@
 """The zip for Lambda: contents, limits, equal bytes; and the unpacked zip running on its own."""
 
 import hashlib
+import importlib.util
+import marshal
 import os
+import platform
 import shutil
 import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pianoai.packaging import DeployConfig, build, read_pins, write_zip
+from pianoai import interpreters
+from pianoai.packaging import DeployConfig, build, bytecode, read_pins, write_zip
 from pianoai.runtime.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-CONFIG = DeployConfig("3.13", "x86_64", 50.0, 250.0)
+CONFIG = DeployConfig("3.13", "x86_64", 50.0, 250.0, 128, False)
 HASH = "0" * 64
 
 
@@ -50,6 +55,7 @@ def project(tmp_path: Path) -> Path:
             "numpy/_core/_umath_tests.cpython-313.so": "",
             "numpy/f2py/__init__.py": "",
             "numpy/testing/__init__.py": "",
+            "numpy/fft/__init__.py": "",
             "numpy/random/LICENSE.md": "free",
             "numpy.libs/libopenblas.so": "fast",
             "numpy-1.dist-info/METADATA": "",
@@ -62,6 +68,9 @@ def project(tmp_path: Path) -> Path:
         {
             "mido/__init__.py": "",
             "mido/scripts/mido_play.py": "",
+            "packaging/__init__.py": "",
+            "packaging/version.py": "",
+            "packaging/tags.py": "",
             "mido-1.3.3.dist-info/LICENSE": "free",
             "mido-1.3.3.dist-info/entry_points.txt": "",
         },
@@ -95,13 +104,14 @@ def test_the_contents_of_the_zip(project: Path, monkeypatch: pytest.MonkeyPatch)
         "pianoai/__init__.py",
         "numpy/__init__.py",
         "numpy/typing/__init__.py",
-        "numpy/testing/__init__.py",
         "numpy/_core/_umath.cpython-313.so",
         "numpy/random/LICENSE.md",
         "numpy.libs/libopenblas.so",
         "numpy-1.dist-info/METADATA",
         "numpy-1.dist-info/licenses/numpy/_core/include/numpy/COPYING",
         "mido/__init__.py",
+        "packaging/__init__.py",
+        "packaging/version.py",
         "mido-1.3.3.dist-info/LICENSE",
     }
     assert names == sorted(names)
@@ -116,6 +126,7 @@ def test_the_contents_of_the_zip(project: Path, monkeypatch: pytest.MonkeyPatch)
         "python": "3.13",
         "architecture": "x86_64",
         "numpy": np.__version__,
+        "bytecode": "none",
         "largest": sizes["largest"],
     }
     assert sizes["largest"]["model.ts"] == 7000
@@ -135,6 +146,74 @@ def test_equal_input_gives_equal_bytes(project: Path, tmp_path: Path) -> None:
     assert (project / "one.zip").read_bytes() == (copy / "two.zip").read_bytes()
     (copy / "model.ts").write_bytes(b"other")
     assert build(copy / "model.ts", copy / "two.zip", CONFIG, copy)["zip_sha256"] != first["zip_sha256"]
+
+
+def running_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_bytecode_is_equal_everywhere_and_names_lambdas_folder() -> None:
+    content = {"a.py": b"def f():\n    return f.__code__.co_filename\n", "b/c.py": b"X = {1, 2}\n", "d.txt": b""}
+    first = bytecode(content, Path(sys.executable))
+    assert bytecode(content, Path(sys.executable)) == first
+    tag = sys.implementation.cache_tag
+    assert sorted(first) == [f"__pycache__/a.{tag}.pyc", f"b/__pycache__/c.{tag}.pyc"]
+    compiled = first[f"__pycache__/a.{tag}.pyc"]
+    assert compiled[:4] == importlib.util.MAGIC_NUMBER
+    assert int.from_bytes(compiled[4:8], "little") == 0b01  # PEP 552: has a hash of its source, which is not checked
+    scope: dict[str, Any] = {}
+    exec(marshal.loads(compiled[16:]), scope)
+    assert scope["f"]() == "/var/task/a.py"
+
+
+def test_bytecode_that_does_not_compile_ends_in_a_message() -> None:
+    with pytest.raises(InputError, match=r"the modules did not compile: .*/a\.py.*SyntaxError"):
+        bytecode({"a.py": b"1 +"}, Path(sys.executable))
+
+
+def test_the_zip_with_bytecode(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = project / "function.zip"
+    compiled = replace(CONFIG, bytecode=True)
+    monkeypatch.setattr(interpreters, "find", lambda version: None)
+    with pytest.raises(InputError, match=r"deploy\.bytecode needs a Python 3\.13, and none was found"):
+        build(project / "model.ts", out, compiled, project)
+    assert not out.exists()
+    monkeypatch.setattr(interpreters, "find", lambda version: Path(sys.executable))
+    sizes = build(project / "model.ts", out, compiled, project)
+    assert sizes["bytecode"] == platform.python_version()
+    with zipfile.ZipFile(out) as archive:
+        names = archive.namelist()
+    sources = [name for name in names if name.endswith(".py")]
+    assert len(names) == sizes["files"]
+    assert len([name for name in names if name.endswith(".pyc")]) == len(sources)
+    assert f"__pycache__/handler.{sys.implementation.cache_tag}.pyc" in names
+
+
+def test_interpreters_are_looked_for_where_pyenv_and_uv_keep_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert interpreters.find(running_version()) == Path(sys.executable)
+    assert interpreters.full_version(sys.executable) == platform.python_version()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path / "uv"))
+
+    def python(place: str, says: str) -> Path:
+        path = tmp_path / place / "python3.99"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\necho {says}\n")
+        path.chmod(0o755)
+        return path
+
+    assert interpreters.find("3.99") is None
+    uv = python("uv/cpython-3.99.1-linux-x86_64-gnu/bin", "CPython 3.99.1")
+    assert interpreters.find("3.99") == uv
+    pyenv = python("pyenv/versions/3.99.0/bin", "CPython 3.99.0")
+    assert interpreters.find("3.99") == pyenv
+    shim = python("bin", "PyPy 3.99.0")
+    assert interpreters.find("3.99") == pyenv
+    shim.write_text("#!/bin/sh\necho CPython 3.99.4\n")
+    assert interpreters.find("3.99") == shim
 
 
 def test_limits_are_kept(project: Path) -> None:
@@ -197,9 +276,7 @@ def test_a_requirement_without_version_and_hash_is_refused(tmp_path: Path, line:
 def test_the_projects_own_pins() -> None:
     pins = read_pins(ROOT / "lambda_pkg/requirements.txt")
     assert {name: version for name, (version, _) in pins.items()} == {
-        "mido": "1.3.3",
         "numpy": "2.4.6",
-        "packaging": "26.3",
     }
     assert len(pins["numpy"][1]) == 6  # three versions of Python, two machines
     assert "//" not in (ROOT / "lambda_pkg/requirements.txt").read_text()

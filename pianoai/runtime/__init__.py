@@ -1,1 +1,1 @@
-"""Everything that also runs on Lambda: NumPy and mido, never torch."""
+"""Everything that also runs on Lambda: NumPy, never torch."""
