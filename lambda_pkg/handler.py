@@ -11,10 +11,10 @@ from typing import Any
 # A fourteenth of a processor does not work faster in two threads; this must be said before NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-import pianoai  # noqa: E402
-from pianoai.runtime import composing, events, model, requests  # noqa: E402
+import pianoai
+from pianoai.runtime import composing, events, model, requests
 
 PATH = Path(os.environ.get("PIANOAI_MODEL") or Path(__file__).with_name("model.ts"))
 MODEL = model.load(PATH)
