@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from pianoai.runtime.compiler import Program
+from pianoai.runtime.limits import weigh
 from pianoai.runtime.operators import OPERATORS
 from pianoai.runtime.operators.promotion import Array, Operator
 
 LONGEST = 20_000  # calls
+LONGEST_RESULT = 1000  # items
+LONGEST_WALK = 1_000_000  # arguments of all calls, those in lists included
 LARGEST = 32 * 2**20  # bytes of results
 
 # Operators whose results tell of shapes and types alone, which stay what they are.
@@ -112,6 +115,7 @@ class _Recorder:
         self._numbers: list[int] = []  # of the recorded calls, among all
         self._count = 0
         self._bytes = 0
+        self._walked = 0
         self._calls: list[Call] = []
         self._kept: list[Any] = []  # keeps the identities below from being used anew
         self._live: set[int] = set()  # owners of what depends on the inputs
@@ -124,10 +128,13 @@ class _Recorder:
         self._given = {id(owner(array)) for array in found.inputs}
         self._live |= self._given
         functions = self._program.bind(self._wrap, MappingProxyType)
+        self._program.budget.start()
         try:
             result = functions[method](module, *inputs)
         except TypeError as error:  # assigning an attribute of the module ends here
             raise Unrecordable(str(error)) from error
+        if weigh(result)[0] > LONGEST_RESULT:
+            raise Unrecordable("too many results")
         found.outputs = arrays(result)
         return found
 
@@ -160,6 +167,9 @@ class _Recorder:
         return call
 
     def _call(self, name: str, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._walked += weigh((args, *kwargs.values()))[0]
+        if self._walked > LONGEST_WALK:
+            raise Unrecordable("its lists are too long")
         owners = [id(owner(array)) for array in arrays((args, *kwargs.values()))]
         depends = any(each in self._live for each in owners)
         result = operator(*args, **kwargs)
