@@ -1,6 +1,8 @@
 import io
 import pickle
 import struct
+import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -292,3 +294,62 @@ def test_constants_are_read_only_and_attributes_are_not(saved: bytes) -> None:
     assert constants
     assert not any(value.flags.writeable for value in constants)
     assert Archive(saved).attributes.state["base"].flags.writeable
+
+
+def test_a_bomb_behind_a_size_that_lies_is_not_unpacked() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/zeros", bytes(64 << 20))
+    data = buffer.getvalue().replace(struct.pack("<L", 64 << 20), struct.pack("<L", 100))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="Bad CRC"):
+        Archive(data)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Np99999999\n.",  # memo of 99,999,999
+        b"\x80\x02Nr" + struct.pack("<L", 2**31) + b".",
+        b"\x80\x05\x96" + struct.pack("<Q", 1 << 32) + b".",  # a bytearray
+        b"\x80\x05\x8e" + struct.pack("<Q", 1 << 40) + b".",  # bytes
+        b"\x80\x05\x8d" + struct.pack("<Q", 1 << 40) + b".",  # text
+        b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b".",  # a frame
+        b"\x80\x02\x8b" + struct.pack("<l", 1 << 30) + b".",  # a whole number
+        b"\x80\x02I" + b"9" * 5000 + b"\n.",
+    ],
+)
+def test_numbers_in_a_pickle_take_no_memory(saved: bytes, content: bytes) -> None:
+    data = with_pickle(saved, content)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"data\.pkl (is damaged|must hold a module)"):
+        Archive(data)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_strides_of_zero_make_no_giants(saved: bytes) -> None:
+    with pytest.raises(InputError, match="impossible shape"):
+        Archive(with_pickle(saved, tensor_pickle(0, (1 << 40,), (0,))))
+    with pytest.raises(InputError, match="must hold a module"):
+        Archive(with_pickle(saved, tensor_pickle(0, (1 << 20,), (0,))))
+
+
+def test_pickles_cannot_mark_the_reader_s_own_functions(saved: bytes) -> None:
+    state = b"}X\x04\x00\x00\x00markK\x01s"
+    for name in (b"torch._utils\n_rebuild_tensor_v2", b"torch.jit._pickle\nbuild_intlist"):
+        with pytest.raises(InputError, match="must hold a module"):
+            Archive(with_pickle(saved, b"\x80\x02c" + name + b"\n" + state + b"b."))
+    assert not [value for value in vars(reading._Unpickler).values() if hasattr(value, "mark")]
+
+
+def test_many_entries_are_checked_in_no_time(saved: bytes) -> None:
+    buffer = io.BytesIO(saved)
+    with zipfile.ZipFile(buffer, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for at in [*range(5000), 4999]:
+            archive.writestr(f"{prefix(saved)}/extra/{at}", b"")
+    with pytest.raises(InputError, match="extra/4999' occurs twice"):
+        Archive(buffer.getvalue())

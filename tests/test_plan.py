@@ -64,6 +64,63 @@ def read_afterwards(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
     return new - old.flip(0)
 
 
+def norm_of_what_is_overwritten(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    z = x + y
+    normed = F.layer_norm(z, [6], V, V)
+    z.mul_(y)
+    return F.linear(normed, W) + z[:4]
+
+
+def list_that_grows(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    parts = [x, x + y]
+    first = torch.cat(parts)
+    parts.append(y * 2)
+    parts[0] = y
+    return torch.cat([torch.cat(parts), first])
+
+
+def not_numbers(z: Tensor) -> tuple[Tensor, ...]:
+    compared = torch.maximum(z, z.flip(0)), torch.minimum(z, z.flip(0)), z < z.flip(0), z.clamp(-1, 1)
+    return (*compared, torch.softmax(z, 0), F.gelu(z, approximate="tanh"), torch.sigmoid(z), z.round(), z.mean(0))
+
+
+def row_into_itself(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    rows = torch.stack([x, y, x * y, x + y, x - y])
+    return rows.index_copy(0, at.view(1), rows[2:3]).flip(1)
+
+
+def overwritten_twice(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    rows = torch.stack([x, y, x * y, x + y, x - y])
+    first = rows.index_copy(0, at.view(1), y.view(1, 6))
+    second = first.index_copy(0, 4 - at.view(1), x.view(1, 6))
+    return torch.cat([second, first.sum(0, keepdim=True)])
+
+
+def rows_stacked(x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.stack([x, y]).repeat(5, 1, 1).transpose(0, 1) * 2  # (2, 5, 6)
+    kept = torch.stack([rows[0], rows[1]])
+    changed = rows.index_copy(1, at.view(1), torch.stack([y, x]).view(2, 1, 6))
+    return kept, changed
+
+
+def copied_and_then_copied_into(x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.stack([x, y, x, y, x])
+    kept, viewed = rows.clone(), rows.t()
+    changed = rows.index_copy(0, at.view(1), y.view(1, 6))
+    return kept + changed, viewed * 2
+
+
+def written_through_views(x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    table = torch.zeros(3, 6)
+    column, row = table[:, 2], table[1]
+    row += x
+    column.copy_(y[:3])
+    before = table * 1
+    table.view(-1)[::5].add_(x[:4])
+    column[0] = row.sum()
+    return before, table
+
+
 FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
     "arithmetic": lambda x, y, at: (x + y) * 2 - x / 3 + torch.maximum(x, y) - torch.minimum(x, 0 * y),
     "alpha": lambda x, y, at: torch.add(x, y, alpha=3) + torch.sub(x, y, alpha=2),
@@ -108,6 +165,62 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
     "in place": in_place,
     "ring": ring,
     "read afterwards": read_afterwards,
+    "live weight": lambda x, y, at: (
+        F.linear(x, torch.outer(y, x)) + F.linear(torch.stack([x, y]), torch.outer(y, x))[0]
+    ),
+    "norm with a live weight": lambda x, y, at: F.linear(F.layer_norm(x, [6], y, V), W, V[:4]),
+    "norm with a live bias": lambda x, y, at: F.linear(F.layer_norm(x, [6], V, y), W, V[:4]),
+    "normed linear with a live bias": lambda x, y, at: F.linear(F.layer_norm(x, [6], V, V), W, y[:4]),
+    "normed linear with a live weight": lambda x, y, at: F.linear(F.layer_norm(x, [6], V, V), torch.outer(y, x)),
+    "norm as a bias of a norm": lambda x, y, at: F.linear(
+        F.layer_norm(x, [6], V, V), torch.outer(V, V), F.layer_norm(y, [6], V)
+    ),
+    "norm in double": lambda x, y, at: F.linear(F.layer_norm(x.double(), [6], V.double()), W.double()),
+    "norm of what is overwritten": norm_of_what_is_overwritten,
+    "norm that is overwritten": lambda x, y, at: F.linear(F.layer_norm(x, [6], V, V).mul_(y), W),
+    "list that grows": list_that_grows,
+    "swapped": lambda x, y, at: (y, x),
+    "views of an input": lambda x, y, at: (x[1:3], x.view(2, 3).t(), y),
+    "one output twice": lambda x, y, at: (lambda z: (z, z, z[:2]))(x + y),
+    "constant output": lambda x, y, at: (V * 2, x),
+    "scalars of two widths": lambda x, y, at: (
+        x[0] < torch.tensor(0.1, dtype=torch.float64),
+        x[0] * torch.tensor(0.1, dtype=torch.float64),
+        at * torch.tensor(0.5, dtype=torch.float64),
+        x * y[0].double(),
+        x > y[0].double(),
+    ),
+    "bytes": lambda x, y, at: ((x > 0).to(torch.uint8) + 250 < 251, (x > 0).to(torch.uint8) * 300),
+    "nothing": lambda x, y, at: (
+        torch.softmax(x[:0], 0),
+        torch.softmax(x.view(6, 1)[:, :0], -1),
+        x[:0].sum() + x.view(1, 6)[:0].mean(0),
+        x[:0].clamp(0, 1),
+        F.linear(x[:0], W[:, :0]),
+        torch.cat([x[:0], y]),
+        F.linear(x.view(1, 6)[:0], W),
+    ),
+    "scalars": lambda x, y, at: (
+        torch.softmax(x[0], 0),
+        x[0].mean(0),
+        torch.sigmoid(x[0]),
+        torch.index_select(x[0], 0, at.view(1) * 0),
+        x[0].clamp(0, 1),
+        x @ y,
+        torch.cat([x[:1], y[:1]]),
+        torch.stack([x[0], y[0]]),
+        F.linear(x, V),
+    ),
+    "not numbers": lambda x, y, at: not_numbers(torch.log(x) * 0 + torch.where(y > 0, float("inf"), y)),
+    "row into itself": row_into_itself,
+    "overwritten through a wide view": lambda x, y, at: x.expand(5, 6).index_copy(0, at.view(1), y.view(1, 6)) * y,
+    "overwritten twice": overwritten_twice,
+    "rows stacked, then overwritten": rows_stacked,
+    "copied and then copied into": copied_and_then_copied_into,
+    "scattered": lambda x, y, at: torch.zeros(6).scatter(0, at.view(1), x[:1]) + x.scatter(0, at.view(1), y[:1]),
+    "column copied": lambda x, y, at: torch.stack([x, y]).index_copy(1, at.view(1), y[:2].view(2, 1)) * x,
+    "wide row": lambda x, y, at: torch.stack([x, y, x, y, x]).index_copy(0, at.view(1), y.double().float().view(1, 6)),
+    "written through views": written_through_views,
     "shapes": lambda x, y, at: torch.zeros_like(x) + x.new_ones(6) + torch.full_like(y, x.size(0)) + y,
 }
 

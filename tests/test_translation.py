@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from pianoai.runtime import compiler
+from pianoai.runtime import limits
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.torchscript import load
 
@@ -146,10 +146,10 @@ def test_syntax_errors_and_deep_code() -> None:
 
 
 def test_loops_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.Loops.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr(limits.Budget.__init__, "__defaults__", (1000,))
     counted = load(handmade("for i in range(x):\n  x = i\nreturn x"))
-    assert counted(1000) == 999
-    assert counted(1000) == 999  # every call has its own allowance
+    assert counted(999) == 998
+    assert counted(999) == 998  # every call has its own allowance, of which the call itself is a step
     for body in (
         "while True:\n  pass",
         "for i in range(100):\n  for j in range(100):\n    pass",
@@ -176,3 +176,148 @@ def test_run_time_misuse() -> None:
     ):
         with pytest.raises(InputError, match=r"^archive: forward"):
             load(handmade(body))(np.ones(2))
+
+
+HUGE = 2**40
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        f"torch.zeros([{HUGE}])",
+        f"torch.zeros(size=[{HUGE}])",
+        "torch.zeros([1048576, 1048576])",
+        f"torch.empty([{HUGE}])",
+        f"torch.full([{HUGE}], 1.0)",
+        f"torch.new_full(x, [{HUGE}], 1)",
+        f"torch.new_zeros(x, [{HUGE}])",
+        f"torch.expand(x, [{HUGE}, 2])",
+        f"torch.repeat(x, [{HUGE}])",
+        f"torch.tile(x, [{HUGE}])",
+        f"torch.repeat_interleave(x, {HUGE})",
+        "torch.repeat_interleave(x, torch.tensor([9223372036854775807, 9223372036854775807]))",
+        f"torch.arange({HUGE})",
+        f"torch.arange({HUGE}, 0, -1)",
+        "torch.arange(0.0, inf)",
+        "torch.arange(0.0, nan)",
+        f"torch.linspace(0, 1, {HUGE})",
+        "torch.eye(1048576)",
+        f"torch.pad(x, [{HUGE}, 0])",
+        f"torch.constant_pad_nd(x, [0, {HUGE}], 0)",
+        f"torch.one_hot(torch.tensor([1]), {HUGE})",
+        "torch.one_hot(torch.tensor([9223372036854775806]))",
+        "torch.outer(torch.ones([65536]), torch.ones([65536]))",
+        "torch.add(torch.ones([65536, 1]), torch.ones([65536]))",
+        "torch.add(a=torch.ones([65536, 1]), b=torch.ones([65536]))",
+        "torch.where(torch.ones([65536, 1]), torch.ones([65536]), 1)",
+        "torch.matmul(torch.ones([65536, 1]), torch.ones([1, 65536]))",
+        "torch.addmm(x, torch.ones([65536, 1]), torch.ones([1, 65536]))",
+        "torch.linear(torch.ones([65536, 2]), torch.ones([65536, 2]))",
+        "torch.einsum('i,j', [torch.ones([65536]), torch.ones([65536])])",
+        "torch.einsum('...i,...j', [torch.ones([65536]), torch.ones([65536])])",
+        "torch.scaled_dot_product_attention(torch.ones([65536, 2]), torch.ones([65536, 2]), torch.ones([65536, 2]))",
+        f"torch.conv1d(torch.ones([1, 1, 5]), torch.ones([1, 1, 2]), None, [1], [{HUGE}])",
+        f"torch.conv1d(torch.ones([1, 1, 5]), torch.ones([1, 1, 2]), None, [1], 'same', [{HUGE}])",
+        "torch.index(torch.ones([1, 65536]), [torch.zeros([65536], dtype=4)])",
+        "torch.index_select(torch.ones([1, 65536]), 0, torch.zeros([65536], dtype=4))",
+        "torch.embedding(torch.ones([1, 65536]), torch.zeros([65536], dtype=4))",
+    ],
+)
+def test_giants_are_not_made(expression: str) -> None:
+    script = load(handmade(f"return {expression}"))
+    with pytest.raises(InputError, match=r"forward: torch\.\w+ would make an array of more than 33554432 elements"):
+        script(np.ones(2, np.float32))
+    with pytest.raises(InputError, match=r"forward: torch\.\w+ would make an array of more than 33554432 elements"):
+        script.plan("forward", np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("while True:\n  x = torch.sort(torch.ones([1000000]))\nreturn x", "makes more than 1024 MB"),
+        ("y = [x]\nwhile True:\n  y = [y, torch.ones([1000000])]\nreturn y", "makes more than 1024 MB"),
+        ("while True:\n  y = [" + "0, " * 5000 + "]\nreturn y", "makes more than 1024 MB"),
+        ("y = (" + "0, " * 5000 + ")\nwhile True:\n  z = y[1:]\nreturn y", "makes more than 1024 MB"),
+        (
+            "y = torch.ones([9999999])\nwhile True:\n  z = torch.max(y)\nreturn y",
+            "reads and computes more than 4096 MB",
+        ),
+        ("y = torch.ones([2048, 2048], dtype=4)\nreturn torch.matmul(y, y)", "reads and computes more than 4096 MB"),
+        ("y = torch.ones([999])\nreturn torch.einsum('i,j,k,l->', [y, y, y, y])", "reads and computes more than 4096"),
+        ("return torch.mul([1], 1099511627776)", "longer than 65536"),
+        ("return torch.mul('ab', 1099511627776)", "longer than 65536"),
+        ("return torch.addcmul([], [1], 65536, value=65536)", "longer than 65536"),
+        ("return torch.rsub([1], [1], 99999999999)", "longer than 65536"),
+        ("y = [1]\nfor i in range(60):\n  y = torch.add(y, y)\nreturn y", "longer than 65536"),
+        ("y = 'a'\nfor i in range(60):\n  y = torch.add(y, y)\nreturn y", "longer than 65536"),
+        ("y = 'a'\nfor i in range(60):\n  y = torch.format('{}{}', y, y)\nreturn y", "longer than 65536"),
+        ("y = [1]\nfor i in range(60):\n  torch.extend(y, y)\nreturn y", "longer than 65536"),
+        ("y = [1]\nwhile True:\n  z = torch.append(y, 1)\nreturn y", "longer than 65536"),
+        ("y = [1]\nfor i in range(60):\n  y = [y, y]\nreturn torch.tensor(y)", "longer than 65536"),
+        ("y = [1]\nfor i in range(60):\n  y = [y, y]\nreturn torch.format('{}', y)", "longer than 65536"),
+        ("y = [1]\nz = torch.append(y, y)\nreturn torch.eq(y, y)", "longer than 65536"),
+        ("return torch.chunk(torch.zeros([0]), 1099511627776)", "longer than 65536"),
+        ("return torch.unbind(torch.zeros([99999]))", "longer than 65536"),
+        ("return torch.split(torch.zeros([99999]), 1)", "longer than 65536"),
+        ("return torch.list(torch.zeros([99999]))", "longer than 65536"),
+        ("return torch.format('', [" + "x, " * 100 + "])", "longer than 65536"),
+        ("y = 2\nfor i in range(60):\n  y = torch.mul(y, y)\nreturn y", "beyond 64 bits"),
+        ("return torch.__lshift__(1, 9999999999)", "shifted by more than 63"),
+        ("return torch.__lshift__(1, 63)", "beyond 64 bits"),
+        ("return torch.ones([9])[torch.zeros([9999], dtype=4)]", "only lists, tuples and dicts have items"),
+        ("return torch.ones([9])[1:2]", "only lists and tuples have parts"),
+        ("return torch.tensor({'a': 1})", "a tensor of dict"),
+        ("return torch.topk(x, 1099511627776)", "topk: 1099511627776 of"),
+        ("return torch.pow(10, 99999)", "Numerical result out of range"),
+    ],
+)
+def test_what_a_call_may_use_up(body: str, message: str) -> None:
+    script = load(handmade(body))
+    for _ in range(2):  # a call that failed leaves the next its full allowance
+        with pytest.raises(InputError, match=f"archive: forward.*{message}"):
+            script(np.ones(2, np.float32))
+
+
+def test_a_call_tree_that_doubles_at_every_level_ends() -> None:
+    above = "def g0(x: Tensor) -> Tensor:\n  return x\n"
+    for at in range(60):
+        above += f"def g{at + 1}(x: Tensor) -> Tensor:\n  y = __torch__.g{at}(x)\n  return __torch__.g{at}(y)\n"
+    with pytest.raises(InputError, match="loops more than 1000000 times, or calls as many functions"):
+        load(handmade("return __torch__.g60(x)", above=above))(1)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("return 0x" + "f" * 9999, "a whole number beyond 64 bits"),
+        ("return 9223372036854775808", "a whole number beyond 64 bits"),
+    ],
+)
+def test_giant_literals(body: str, what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        load(handmade(body))
+    with pytest.raises(InputError, match="is not TorchScript"):
+        load(handmade("return " + "9" * 5000))
+    assert load(handmade("return 9223372036854775807"))(0) == 2**63 - 1
+
+
+@pytest.mark.parametrize("default", ["torch.zeros([2])", "[torch.neg(1)]", "self", "[1][5]", "y", "CONSTANTS.c0"])
+def test_defaults_compute_nothing(default: str) -> None:
+    with pytest.raises(InputError, match=r"in the default of a parameter \(line 3\), which is not allowed"):
+        load(handmade("return x", arguments=f"x: Tensor, y: int={default}"))
+    assert load(handmade("return (y, z)", arguments="x: Tensor, y: int=[-1, 2.5], z: float=inf"))(0)[0] == [-1, 2.5]
+
+
+def test_code_that_python_itself_refuses() -> None:
+    nested = "".join(" " * at + "for i in range(1):\n" for at in range(25)) + " " * 25 + "pass\nreturn x"
+    for script in (
+        handmade("return x", arguments="x: Tensor, x: Tensor"),
+        handmade("return torch.add(x, x, alpha=1, alpha=2)"),
+        handmade(nested),
+    ):
+        with pytest.raises(InputError, match="is not TorchScript"):
+            load(script)
+    with pytest.raises(InputError, match="longer than 1 MB"):
+        load(handmade("return [" + "0," * 600_000 + "]"))
+    with pytest.raises(InputError, match=r"is not TorchScript|nested too deeply"):
+        load(handmade("return x" + ".a" * 100_000))

@@ -8,9 +8,10 @@ import pickle
 import re
 import zipfile
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,13 +93,19 @@ class Archive:
             with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
                 infos = [info for info in archive.infolist() if not info.is_dir()]
                 self._check_entries(infos)
-                return {info.filename.partition("/")[2]: archive.read(info) for info in infos}
+                return {info.filename.partition("/")[2]: self._unpacked(archive, info) for info in infos}
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
             raise InputError(
                 f"{self.name}: not a TorchScript archive ({error}); write it with torch.jit.save"
             ) from None
         except OSError as error:
             raise InputError(f"{self.name}: cannot be read: {error.strerror or error}") from None
+
+    @staticmethod
+    def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+        # ZipFile.read would unpack all that there is before it looks at the size that was announced.
+        with archive.open(info) as entry:
+            return entry.read(info.file_size + 1)
 
     def _check_entries(self, infos: list[zipfile.ZipInfo]) -> None:
         names = [info.filename for info in infos]
@@ -108,8 +115,8 @@ class Archive:
                 raise InputError(f"{self.name}: entry {info.filename!r} does not lie in the archive's folder")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
                 raise InputError(f"{self.name}: entry {info.filename!r} must be stored or deflated, unencrypted")
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+        twice, often = Counter(names).most_common(1)[0] if names else ("", 1)
+        if often > 1:
             raise InputError(f"{self.name}: entry {twice!r} occurs twice")
         if len({name.partition("/")[0] for name in names}) != 1:
             raise InputError(f"{self.name}: not a TorchScript archive: its entries must share one folder")
@@ -126,8 +133,14 @@ class Archive:
             raise InputError(f"{self.name}: {folder}.pkl is damaged: {error}") from error
 
 
-class _Unpickler(pickle.Unpickler):
-    """Rebuilds arrays and modules, and nothing else."""
+class _Unpickler(pickle._Unpickler):
+    """Rebuilds arrays and modules, and nothing else.
+
+    Python's own implementation, because the one in C makes a table as long as the largest number that a pickle gives
+    to an object, and BYTEARRAY8 makes a place as large as the pickle says.
+    """
+
+    dispatch: ClassVar = {key: load for key, load in pickle._Unpickler.dispatch.items() if key != pickle.BYTEARRAY8[0]}
 
     def __init__(self, entries: dict[str, bytes], folder: str, writable: bool):
         super().__init__(io.BytesIO(entries[f"{folder}.pkl"]))
@@ -136,7 +149,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return self._rebuild_tensor
+            return lambda *args: self._rebuild_tensor(*args)  # BUILD may write into what it is given
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and name in STORAGES:
@@ -144,13 +157,10 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch", "BFloat16Storage"):
             raise InputError("bfloat16 weights cannot be read; convert the model with .float() before export")
         if module == "torch.jit._pickle" and name in TYPED_LISTS:
-            return self._typed_list
+            return lambda values, kind=None: values
         if re.fullmatch(r"__torch__(\.\w+)*", module) and name.isidentifier():
             return type("ModuleState", (ModuleState,), {"type_name": f"{module}.{name}"})
         raise InputError(f"names {module}.{name}, which is not allowed; only tensors and modules are")
-
-    def _typed_list(self, values: list[Any], kind: object = None) -> list[Any]:
-        return values
 
     def persistent_load(self, pid: Any, /) -> str:
         kind, storage, key, _, count = pid
@@ -177,7 +187,8 @@ class _Unpickler(pickle.Unpickler):
         hooks: object = None,
     ) -> NDArray[Any]:
         dtype, data = self._storages[storage]
-        if offset < 0 or min((*size, *stride), default=0) < 0 or len(size) != len(stride):
+        # Strides of zero make any size fit into a storage.
+        if offset < 0 or min((*size, *stride), default=0) < 0 or len(size) != len(stride) or prod(size) > LARGEST:
             raise InputError(f"a tensor of {self._folder}/{storage} has an impossible shape")
         if 0 in size:
             return np.empty(size, dtype)

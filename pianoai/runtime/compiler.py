@@ -1,37 +1,20 @@
 """Compiles the code of a TorchScript archive into Python functions."""
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any
 
 from pianoai.runtime.archive import Archive, ModuleState
 from pianoai.runtime.errors import InputError
+from pianoai.runtime.limits import Budget
 from pianoai.runtime.operators.promotion import Operator
 from pianoai.runtime.translation import Names, Writer
 
-LONGEST_CODE = 8 * 1024 * 1024  # characters of source
-LONGEST_LOOP = 1_000_000  # iterations of all loops of one call
+LONGEST_CODE = 1024 * 1024  # characters of source: parsing takes a hundred times as many bytes
 
 Compiled = Callable[..., Any]
 Wrap = Callable[[str, Operator], Operator]  # an operator's name, the operator -> what to call instead
-
-
-class Loops:
-    """Counts iterations, so that no loop runs for ever."""
-
-    def __init__(self, limit: int = LONGEST_LOOP):
-        self.limit = self.left = limit
-
-    def tick(self) -> bool:
-        """True, until there have been too many iterations: InputError."""
-        self.left -= 1
-        if self.left < 0:
-            raise InputError(f"the model loops more than {self.limit} times; it would not end")
-        return True
-
-    def range(self, count: int) -> Iterator[int]:
-        """``range(count)``, counted."""
-        return (i for i in range(count) if self.tick())
 
 
 def parameters(definition: ast.FunctionDef) -> list[str]:
@@ -46,11 +29,12 @@ class Program:
         functions: Compiled functions by qualified name, e.g. ``__torch__.Step.forward``.
         definitions: Their syntax trees.
         missing: Names of the operators they call that OPERATORS lacks, sorted.
+        budget: What a call may use up; whoever calls a function starts it.
     """
 
     def __init__(self, archive: Archive):
         self.archive = archive
-        self.loops = Loops()
+        self.budget = Budget()
         self.functions: dict[str, Compiled] = {}
         self.definitions: dict[str, ast.FunctionDef] = {}
         self._names = Names(archive.name, archive.constants)
@@ -59,7 +43,7 @@ class Program:
         sources = {name: Writer(self._names, name, node).function() for name, node in self.definitions.items()}
         self.missing = sorted(self._names.missing)
         if not self.missing:
-            self._compiled = [compile(source, f"<{name}>", "exec") for name, source in sources.items()]
+            self._compiled = [self._compile(name, source) for name, source in sources.items()]
             self.functions = self.bind(lambda name, operator: operator, lambda state: state)
 
     def bind(self, wrap: Wrap, attributes: Callable[[dict[str, Any]], Mapping[str, Any]]) -> dict[str, Compiled]:
@@ -82,12 +66,17 @@ class Program:
 
         namespace = {
             **names.namespace,
-            **{python: wrap(name, names.namespace[python]) for name, python in names.operators.items()},
+            **{
+                python: self.budget.guard(name, wrap(name, names.namespace[python]))
+                for name, python in names.operators.items()
+            },
             "__builtins__": {},
             "inf": float("inf"),
             "nan": float("nan"),
-            "tick": self.loops.tick,
-            "counted": self.loops.range,
+            "tick": self.budget.tick,
+            "counted": self.budget.range,
+            "item": self.budget.item,
+            "part": self.budget.part,
             "call_method": call_method,
             "attributes": attributes_of,
         }
@@ -95,6 +84,12 @@ class Program:
             exec(code, namespace)
         bound: dict[str, Compiled] = {name: namespace[python] for name, python in names.functions.items()}
         return bound
+
+    def _compile(self, name: str, source: str) -> CodeType:
+        try:
+            return compile(source, f"<{name}>", "exec")
+        except (SyntaxError, ValueError, MemoryError) as error:
+            raise InputError(f"{self.archive.name}: {name} is not TorchScript: {error}") from None
 
     def _read_definitions(self) -> None:
         if sum(map(len, self.archive.code.values())) > LONGEST_CODE:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pianoai.runtime.operators.promotion import FLOAT32, Array
+from pianoai.runtime.operators.promotion import FLOAT32, Array, as_dtype, result_dtype
 from pianoai.runtime.recording import Call, Recording, arrays, owner, writes
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -96,17 +96,25 @@ def steps(recording: Recording) -> list[Step]:
     found: list[Step] = []
     waiting: dict[int, Call] = {}  # what its one reader may take over, by the owner of its result, until it is read
     for call in recording.calls:
-        if call.name in FUSED and uses.once(call.result) and FUSED[call.name][0](call):
+        if writes(call.name):  # perhaps into what a waiting one reads
+            for each in waiting.values():
+                found += _planned(each, uses)
+            waiting.clear()
+        if call.name in FUSED and uses.once(call.result) and FUSED[call.name][0](call, uses):
             waiting[id(owner(call.result))] = call
             continue
         before = [waiting.pop(key) for x in call.inputs() if (key := id(owner(x))) in waiting]
-        if len(before) == 1 and (fused := FUSED[before[0].name][1](before[0], call)):
+        if len(before) == 1 and (fused := FUSED[before[0].name][1](before[0], call, uses)):
             found += fused
             continue
         for each in (*before, call):
-            emit = EMITTERS.get(each.name)
-            found += (emit(each, uses) if emit else None) or _general(each)
+            found += _planned(each, uses)
     return found
+
+
+def _planned(call: Call, uses: Uses) -> list[Step]:
+    emit = EMITTERS.get(call.name)
+    return (emit(call, uses) if emit else None) or _general(call)
 
 
 def _general(call: Call) -> list[Step]:
@@ -139,14 +147,13 @@ def _binary(ufunc: Any) -> Emit:
         result = call.result
         kind = result.dtype
         if kind.kind == "b":  # a comparison
-            tensors = [x for x in call.args if type(x) is np.ndarray]
-            kind = max(tensors, key=lambda x: x.ndim).dtype
+            kind = result_dtype(*call.args)
             if kind.kind != "f" and not all(type(x) is int or x.dtype == kind for x in call.args):
                 return None
         operands = []
         for x in call.args:
             if type(x) is not np.ndarray or (not x.ndim and x.dtype != kind and uses.constant(x)):
-                x = np.array(x, kind)
+                x = as_dtype(x, kind)
             if x.dtype != kind:
                 return None
             operands.append(x)
@@ -209,6 +216,8 @@ def _softmax(call: Call, uses: Uses) -> list[Step] | None:
     result = call.result
     if not _plain(x) or dim not in (-1, x.ndim - 1) or any(part is not None for part in rest) or call.kwargs:
         return None
+    if not x.ndim or not x.size:
+        return None
     peak = np.empty((*x.shape[:-1], 1), FLOAT32)
     return [
         (MAXIMUM, (x, -1, None, peak, True)),
@@ -222,6 +231,8 @@ def _softmax(call: Call, uses: Uses) -> list[Step] | None:
 def _mean(call: Call, uses: Uses) -> list[Step] | None:
     x, dims, *_ = (*call.args, None)
     if not _plain(x) or call.kwargs or not x.flags.c_contiguous or dims not in ([-1], [x.ndim - 1]):
+        return None
+    if not x.ndim or not x.size:
         return None
     return [_summed(x, 1 / x.shape[-1], call.result)]
 
@@ -245,11 +256,13 @@ def _linear(call: Call, uses: Uses) -> list[Step] | None:
     bias = rest[0] if rest else None
     if not _plain(x) or not _plain(weight) or x.ndim > 2 or call.kwargs or not x.flags.c_contiguous:
         return None
+    if not uses.constant(weight):
+        return None
     return _product(x, weight, bias, call.result)
 
 
 def _product(x: Array, weight: Array, bias: Array | None, result: Array) -> list[Step]:
-    """result = x @ weight.T + bias, for one row or several."""
+    """result = x @ weight.T + bias, for one row or several; `weight` is the same in every run."""
     if x.ndim == 1:
         found: list[Step] = [(_aligned(weight).dot, (x, result))]  # the method is quicker than the function
     else:
@@ -259,24 +272,29 @@ def _product(x: Array, weight: Array, bias: Array | None, result: Array) -> list
     return found
 
 
-def _vector_norm(call: Call) -> bool:
-    """Whether a layer norm is over one vector."""
-    x = call.args[0]
-    return _plain(x) and x.ndim == 1 and len(call.args) > 2 and call.args[2] is not None and x.flags.c_contiguous
+def _vector_norm(call: Call, uses: Uses) -> bool:
+    """Whether a layer norm is over one vector, and its weight and bias are the same in every run."""
+    x, _, scale, shift = (*call.args, None, None)[:4]
+    if not _plain(x) or x.ndim != 1 or not x.size or not x.flags.c_contiguous or call.kwargs or scale is None:
+        return False
+    return all(_plain(part) and uses.constant(part) for part in (scale, shift) if part is not None)
 
 
-def _normed_linear(norm: Call, linear: Call) -> list[Step] | None:
+def _normed_linear(norm: Call, linear: Call, uses: Uses) -> list[Step] | None:
     """A layer norm and the linear layer after it: the norm's weight and bias go into the layer's.
 
     W (w n + b) + c = (W w) n + (W b + c), where n is the input less its mean, over its deviation.
     """
     if linear.name != "torch.linear" or linear.args[0] is not norm.result or linear.kwargs:
         return None
+    _, weight, bias = (*linear.args, None)[:3]
+    if weight.ndim != 2 or (bias is not None and bias.ndim != 1):
+        return None
+    if not all(_plain(part) and uses.constant(part) for part in (weight, bias) if part is not None):
+        return None
     x, scale = norm.args[0], norm.args[2]
     shift = norm.args[3] if len(norm.args) > 3 else None
     eps = norm.args[4] if len(norm.args) > 4 else 1e-5
-    _, weight, *more = linear.args
-    bias = more[0] if more else None
     folded = weight * scale
     constant = np.zeros(len(weight), FLOAT32) if bias is None else bias.copy()
     if shift is not None:
@@ -351,7 +369,7 @@ def _clamp(call: Call, uses: Uses) -> list[Step] | None:
 
 def _index_select(call: Call, uses: Uses) -> list[Step] | None:
     x, dim, index = call.args
-    if dim or index.ndim != 1 or not x.flags.c_contiguous:
+    if dim or not x.ndim or index.ndim != 1 or not x.flags.c_contiguous:
         return None
     return [(x.take, (index, 0, call.result))]
 
@@ -359,7 +377,7 @@ def _index_select(call: Call, uses: Uses) -> list[Step] | None:
 def _index_copy(call: Call, uses: Uses) -> list[Step] | None:
     """In place, at one index."""
     x, dim, index, source = call.args
-    if index.size != 1 or x.dtype != source.dtype:
+    if index.size != 1 or x.dtype != source.dtype or not x.ndim or source.ndim != x.ndim:
         return None
     places, place = np.moveaxis(x, dim, 0), index.reshape(())
     row = np.moveaxis(source, dim, 0)[0]
@@ -370,7 +388,7 @@ def _index_copy(call: Call, uses: Uses) -> list[Step] | None:
     return [(put, ())]
 
 
-def _divided(root: Call, product: Call) -> list[Step] | None:
+def _divided(root: Call, product: Call, uses: Uses) -> list[Step] | None:
     """x rsqrt(y) is x / sqrt(y)."""
     if product.name != "torch.mul" or not all(map(_plain, product.args)) or product.args[1] is not root.result:
         return None
@@ -378,9 +396,9 @@ def _divided(root: Call, product: Call) -> list[Step] | None:
 
 
 # Calls that wait for their only reader: when they may, and the steps of both.
-FUSED: dict[str, tuple[Callable[[Call], bool], Callable[[Call, Call], list[Step] | None]]] = {
+FUSED: dict[str, tuple[Callable[[Call, Uses], bool], Callable[[Call, Call, Uses], list[Step] | None]]] = {
     "torch.layer_norm": (_vector_norm, _normed_linear),
-    "torch.rsqrt": (lambda call: _plain(call.args[0]), _divided),
+    "torch.rsqrt": (lambda call, uses: _plain(call.args[0]), _divided),
 }
 EMITTERS: dict[str, Emit] = {
     **{f"torch.{name}": _binary(ufunc) for name, ufunc in BINARY.items()},

@@ -13,7 +13,16 @@ from pianoai.runtime.plan import Plan
 from pianoai.runtime.recording import Unrecordable, record
 
 # What code that does not fit its inputs can end in.
-FAILURES = (ArithmeticError, AttributeError, LookupError, NameError, RecursionError, TypeError, ValueError)
+FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Script:
@@ -47,12 +56,12 @@ class Script:
         definition = self._program.definitions[qualified]
         names = parameters(definition)
         required = len(names) - len(definition.args.defaults)
-        loops, module = self._program.loops, self._module
+        budget, module = self._program.budget, self._module
 
         def call(*inputs: Any) -> Any:
             if not required <= len(inputs) <= len(names):
                 raise InputError(f"{self.name}: {name} takes {', '.join(names)}; it got {len(inputs)} inputs")
-            loops.left = loops.limit
+            budget.start()
             try:
                 # PyTorch says nothing about overflow or division by zero either.
                 with np.errstate(all="ignore"):
@@ -76,12 +85,13 @@ class Script:
         qualified = f"{self._module.type_name}.{name}"
         if qualified not in self._program.functions:
             return None
-        self._program.loops.left = self._program.loops.limit
         try:
             with np.errstate(all="ignore"):
                 return Plan(record(self._program, qualified, self._module, inputs))
         except Unrecordable:
             return None
+        except InputError as error:
+            raise InputError(f"{self.name}: {name}: {error}") from error
         except FAILURES as error:
             raise InputError(f"{self.name}: {name} failed on inputs of zeros: {error}") from error
 

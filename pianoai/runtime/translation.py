@@ -13,6 +13,7 @@ from pianoai.runtime.operators import OPERATORS
 
 CASTS = {"annotate", "unchecked_cast"}
 PLAIN = {"int", "float", "bool"}
+PLAIN_NODES = ast.Constant | ast.UnaryOp | ast.USub | ast.List | ast.Tuple | ast.Load
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -81,14 +82,26 @@ class Writer:
         if odd or self._definition.decorator_list:
             raise self._refuse(self._definition, "an unusual function")
         names = [self._store(argument.arg, argument) for argument in arguments.args]
-        defaults = [self._expression(default) for default in arguments.defaults]
+        defaults = [self._default(default) for default in arguments.defaults]
         plain = len(names) - len(defaults)
         written = names[:plain] + [f"{n}={d}" for n, d in zip(names[plain:], defaults, strict=True)]
         python_name = self._names.reference(self._name, self._definition)
-        self._lines = [f"def {python_name}({', '.join(written)}):"]
+        self._lines = [f"def {python_name}({', '.join(written)}):", ""]
         self._declare(self._definition.body)
         self._block(self._definition.body, 1)
+        self._lines[1] = f" tick({self._length(1)})"
         return "\n".join(self._lines)
+
+    def _default(self, node: ast.expr) -> str:
+        """A default is computed when the archive is loaded, so it may be a number, a text or a list of such alone."""
+        for inner in ast.walk(node):
+            if not isinstance(inner, PLAIN_NODES) and not (isinstance(inner, ast.Name) and inner.id in ("inf", "nan")):
+                raise self._refuse(node, f"{type(inner).__name__} in the default of a parameter")
+        return self._expression(node)
+
+    def _length(self, start: int) -> int:
+        """Of the code written since line `start`."""
+        return sum(map(len, self._lines[start:]))
 
     def _checked(self, name: str, node: ast.AST) -> str:
         if not IDENTIFIER.fullmatch(name) or name.startswith("__"):
@@ -141,18 +154,23 @@ class Writer:
                     write(depth, "else:")
                     self._block(orelse, depth + 1)
             case ast.While(test=test, body=body, orelse=[]):
-                write(depth, f"while {self._expression(test)} and tick():")
-                self._block(body, depth + 1)
+                self._loop(f"while {self._expression(test)} and tick(", body, depth)
             case ast.For(
                 target=ast.Name() as target,
                 iter=ast.Call(func=ast.Name(id="range"), args=[count], keywords=[]),
                 body=body,
                 orelse=[],
             ):
-                write(depth, f"for {self._target(target)} in counted({self._expression(count)}):")
-                self._block(body, depth + 1)
+                self._loop(f"for {self._target(target)} in counted({self._expression(count)}, ", body, depth)
             case _:
                 raise self._refuse(node, type(node).__name__)
+
+    def _loop(self, head: str, body: list[ast.stmt], depth: int) -> None:
+        """A loop whose `head` lacks the length of its code at the end."""
+        start = len(self._lines)
+        self._write(depth, head)
+        self._block(body, depth + 1)
+        self._lines[start] += f"{self._length(start)}):"
 
     def _write(self, depth: int, line: str) -> None:
         # Nesting deeper than this is nothing that torch writes, and Python's own limit is near.
@@ -173,6 +191,8 @@ class Writer:
 
     def _expression(self, node: ast.expr) -> str:
         match node:
+            case ast.Constant(value=int() as value) if value >= 2**63:
+                raise self._refuse(node, "a whole number beyond 64 bits")
             case ast.Constant(value=bool() | int() | str() | None as value):
                 return repr(value)
             case ast.Constant(value=float() as value):
@@ -196,10 +216,10 @@ class Writer:
                     raise self._refuse(node, "a starred dict")
                 return "{" + ", ".join(items) + "}"
             case ast.Subscript(value=value, slice=ast.Slice(lower=lower, upper=upper, step=None)):
-                ends = ["" if end is None else self._expression(end) for end in (lower, upper)]
-                return f"{self._expression(value)}[{':'.join(ends)}]"
+                ends = ["None" if end is None else self._expression(end) for end in (lower, upper)]
+                return f"part({self._expression(value)}, {ends[0]}, {ends[1]})"
             case ast.Subscript(value=value, slice=index):
-                return f"{self._expression(value)}[{self._expression(index)}]"
+                return f"item({self._expression(value)}, {self._expression(index)})"
             case ast.Attribute(value=ast.Name(id="CONSTANTS")):
                 return self._names.constant(node)
             case ast.Attribute(value=value, attr=name):

@@ -137,6 +137,8 @@ def eye(
 
 def tensor(data: Any, *, dtype: int | None = None, device: Any = None, requires_grad: bool = False) -> Array:
     value = np.array(data)
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"a tensor of {type(data).__name__}")
     default = FLOAT32 if value.dtype.kind == "f" and not isinstance(data, np.ndarray) else value.dtype
     return value.astype(_dtype(dtype, default))
 

@@ -16,6 +16,7 @@ from pianoai.runtime.operators.promotion import (
     dtype_of,
     floating,
 )
+from pianoai.runtime.operators.shapes import part
 
 Dims = list[int] | int | None
 
@@ -141,8 +142,10 @@ def argsort(x: Array, dim: int = -1, descending: bool = False) -> Array:
 
 
 def topk(x: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Array, Array]:
+    if not 0 <= k <= (x.shape[dim] if x.ndim else 1):
+        raise ValueError(f"topk: {k} of {x.shape}")
     values, order = sort(x, dim, largest)
-    return np.take(values, range(k), dim), np.take(order, range(k), dim)
+    return part(values, dim, slice(k)), part(order, dim, slice(k))
 
 
 REDUCTIONS: dict[str, Operator] = {
