@@ -1,6 +1,7 @@
 """Planned functions against PyTorch itself, on inputs other than those they were recorded with."""
 
 import io
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pianoai.runtime import torchscript
+from pianoai.runtime.errors import InputError
 from pianoai.runtime.plan import Plan
+from tests.test_translation import handmade
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 W, V = torch.linspace(-1, 1, 24).view(4, 6), torch.linspace(-2, 1, 6)
@@ -352,8 +355,6 @@ def test_a_fixed_loop_is_unrolled() -> None:
 
 
 def test_a_method_that_fails_or_is_not_there() -> None:
-    from pianoai.runtime.errors import InputError
-
     trace: Any = torch.jit.trace
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -361,3 +362,91 @@ def test_a_method_that_fails_or_is_not_there() -> None:
     assert script.plan("read", np.zeros(6, np.float32)) is None
     with pytest.raises(InputError, match="forward failed on inputs of zeros"):
         script.plan("forward", np.zeros(6, np.float32), np.zeros(5, np.float32), np.zeros(()))
+
+
+X, Y = np.array([1.0, -2.0], np.float32), np.array([3.0, 5.0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        # A list that changes after a call read it.
+        ("l = [x]\na = torch.cat(l)\nb = torch.append(l, y)\nreturn (a, torch.cat(l))", ([1, -2], [1, -2, 3, 5])),
+        ("l = [x, y]\na = torch.stack(l)\nb = torch._set_item(l, 0, y)\nreturn (a,)", ([[1, -2], [3, 5]],)),
+        # What fills an array like another may itself depend on the inputs.
+        ("return (torch.full_like(x, torch.select(y, 0, 1)),)", ([5, 5],)),
+        ("return (torch.new_full(x, [2], torch.select(y, 0, 0)),)", ([3, 3],)),
+        # A weight that is no input, and comes after its first reader.
+        ("w = torch.zeros([2])\nz = torch.add_(w, y)\nreturn (torch.linear(x, torch.outer(w, x)),)", ([15, 25],)),
+        # An array without dimensions that is compared in double precision.
+        ("return (torch.gt(torch.select(x, 0, 0), torch.tensor(1.00000000001, dtype=7)),)", (False,)),
+        # A scalar that waits: its root is read once, after the number under it has changed.
+        (
+            "a = torch.add(y, 1)\nr = torch.rsqrt(a)\nb = torch.zero_(a)\nreturn (torch.mul(x, r),)",
+            ([0.5, -0.8164966],),
+        ),
+        ("a = torch.mul(y, y)\nr = torch.rsqrt(a)\nreturn (torch.mul(r, x), torch.mul(x, x))", ([1 / 3, -0.4], [1, 4])),
+    ],
+)
+def test_plans_of_code_that_no_trace_writes(body: str, expected: tuple[Any, ...]) -> None:
+    plan = torchscript.load(handmade(body, "x: Tensor, y: Tensor")).plan("forward", X * 0, Y * 0 + 1)
+    assert plan is not None
+    for _ in range(2):
+        plan.inputs[0][...], plan.inputs[1][...] = X, Y
+        plan.run()
+        assert len(plan.outputs) == len(expected)
+        for got, wanted in zip(plan.outputs, expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return {'a': x}",
+        "return torch.index(x, [torch.to(torch.gt(x, 0), 0)])",  # bytes are a mask
+        "return torch.item(torch.sum(x))",
+        "return [" + "x, " * 2000 + "]",
+        "l = [x]\nwhile True:\n  m = torch.append(l, x)",
+    ],
+)
+def test_code_that_no_trace_writes_and_no_plan_can_follow(body: str) -> None:
+    try:
+        assert torchscript.load(handmade(body, "x: Tensor, y: Tensor")).plan("forward", X * 0, Y * 0) is None
+    except InputError as error:
+        assert "longer than" in str(error)  # noqa: PT017
+
+
+def test_a_list_of_the_module_s_own_is_not_changed_unseen() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = [1]
+
+        def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+            self.seen.append(2)
+            return x * len(self.seen)
+
+    saved = io.BytesIO()
+    script: Any = torch.jit.script
+    torch.jit.save(script(Keeps()), saved)
+    ours = torchscript.load(saved.getvalue())
+    assert plan_of(ours) is None
+    for times in (2, 3):
+        np.testing.assert_array_equal(ours(X, Y, np.array(0)), X * times)
+
+
+def test_inputs_that_are_the_same_memory_are_not_planned() -> None:
+    script = torchscript.load(handmade("return torch.add(x, y)", "x: Tensor, y: Tensor"))
+    assert script.plan("forward", X, X) is None
+    assert script.plan("forward", X[:1], X[:]) is None
+    assert script.plan("forward", X[:1], X[1:]) is not None
+
+
+def test_many_layers_on_one_weight_do_not_copy_it_each_time() -> None:
+    body = "w = torch.ones([256, 256])\ny = torch.ones([256])\nx = torch.mul(y, torch.sum(x))\n"
+    script = torchscript.load(handmade(body + "x = torch.linear(x, w)\n" * 2000 + "return x"))
+    tracemalloc.start()
+    plan = script.plan("forward", X)
+    assert plan is not None
+    assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    tracemalloc.stop()

@@ -58,6 +58,13 @@ class Uses:
         self._count = Counter(id(owner(x)) for call in recording.calls for x in call.inputs())
         self._out = {id(owner(x)) for x in recording.outputs}
         self._live = recording.live
+        self._aligned: dict[int, tuple[Array, Array]] = {}
+
+    def aligned(self, x: Array) -> Array:
+        """A copy of a constant, one for all who ask."""
+        if id(x) not in self._aligned:
+            self._aligned[id(x)] = x, _aligned(x)
+        return self._aligned[id(x)][1]
 
     def once(self, x: Array) -> bool:
         """Whether one call alone reads `x`, and it is no output."""
@@ -258,15 +265,15 @@ def _linear(call: Call, uses: Uses) -> list[Step] | None:
         return None
     if not uses.constant(weight):
         return None
-    return _product(x, weight, bias, call.result)
+    return _product(x, uses.aligned(weight), bias, call.result)
 
 
 def _product(x: Array, weight: Array, bias: Array | None, result: Array) -> list[Step]:
-    """result = x @ weight.T + bias, for one row or several; `weight` is the same in every run."""
+    """result = x @ weight.T + bias, for one row or several; `weight` is aligned and the same in every run."""
     if x.ndim == 1:
-        found: list[Step] = [(_aligned(weight).dot, (x, result))]  # the method is quicker than the function
+        found: list[Step] = [(weight.dot, (x, result))]  # the method is quicker than the function
     else:
-        found = [(np.matmul, (x, _aligned(weight).T, result))]
+        found = [(np.matmul, (x, weight.T, result))]
     if bias is not None:
         found.append((np.add, (result, bias, result)))
     return found
@@ -308,7 +315,7 @@ def _normed_linear(norm: Call, linear: Call, uses: Uses) -> list[Step] | None:
         number.fill(1 / math.sqrt(square_of(centred) / count + eps))
         np.multiply(centred, number, centred)
 
-    return [(normalise, ()), *_product(centred, folded, constant, linear.result)]
+    return [(normalise, ()), *_product(centred, _aligned(folded), constant, linear.result)]
 
 
 def _matmul(call: Call, uses: Uses) -> list[Step] | None:
@@ -344,7 +351,8 @@ def _stack(call: Call, uses: Uses) -> list[Step] | None:
     result = call.result
     if any(x.dtype != result.dtype for x in parts) or call.kwargs:
         return None
-    return [_copied(x, place) for place, x in zip(np.moveaxis(result, dim, 0), parts, strict=True)]
+    places = np.moveaxis(result, dim, 0)
+    return [_copied(x, places[at, ...]) for at, x in enumerate(parts)]
 
 
 def _copied(x: Array, place: Array) -> Step:

@@ -140,7 +140,8 @@ class _Recorder:
         self._given = {id(owner(array)) for array in found.inputs}
         if any(np.may_share_memory(a, b) for a, b in combinations(found.inputs, 2)):
             raise Unrecordable("two inputs are the same memory")
-        self._lasting = _containers((module, self._program.archive.constants, inputs), set())
+        self._kept.append((module, self._program.archive.constants, inputs))
+        self._lasting = _containers(self._kept[0], set())
         self._live |= self._given
         functions = self._program.bind(self._wrap, MappingProxyType)
         self._program.budget.start()

@@ -27,8 +27,10 @@ _MAXIMUM: Any = np.maximum.reduce
 _MINIMUM: Any = np.minimum.reduce
 
 
-def axes(dim: Dims) -> Any:
-    """NumPy's axis argument; no dimension, or an empty list, means all of them."""
+def axes(dim: Dims, x: Array) -> Any:
+    """NumPy's axis argument; no dimension, or an empty list, means all of them. A number has dimension 0 in PyTorch."""
+    if not x.ndim and dim in (0, -1, [0], [-1]):
+        return None
     if isinstance(dim, list):
         return tuple(dim) or None
     return None if dim is None else (dim,)
@@ -42,11 +44,11 @@ def _wide(x: Array, dtype: int | None) -> DType:
 
 
 def sum(x: Array, dim: Dims = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
-    return array(_ADD(x, axes(dim), _wide(x, dtype), keepdims=keepdim))
+    return array(_ADD(x, axes(dim, x), _wide(x, dtype), keepdims=keepdim))
 
 
 def prod(x: Array, dim: int | None = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
-    return array(_MULTIPLY(x, axes(dim), _wide(x, dtype), keepdims=keepdim))
+    return array(_MULTIPLY(x, axes(dim, x), _wide(x, dtype), keepdims=keepdim))
 
 
 def mean(x: Array, dim: Dims = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
@@ -54,7 +56,7 @@ def mean(x: Array, dim: Dims = None, keepdim: bool = False, *, dtype: int | None
         x = x.astype(dtype_of(dtype))
     if x.dtype.kind != "f":
         raise TypeError("mean needs a floating-point tensor")
-    return array(np.mean(x, axes(dim), keepdims=keepdim))
+    return array(np.mean(x, axes(dim, x), keepdims=keepdim))
 
 
 def _variance(x: Array, args: tuple[Any, ...], correction: float | None, keepdim: bool) -> Array:
@@ -66,7 +68,7 @@ def _variance(x: Array, args: tuple[Any, ...], correction: float | None, keepdim
         dim = args[0]
         correction = float(args[1]) if len(args) > 1 else correction
         keepdim = args[2] if len(args) > 2 else keepdim
-    return array(np.var(x, axes(dim), ddof=1.0 if correction is None else correction, keepdims=keepdim))
+    return array(np.var(x, axes(dim, x), ddof=1.0 if correction is None else correction, keepdims=keepdim))
 
 
 def var(x: Array, *args: Any, correction: float | None = None, keepdim: bool = False) -> Array:
@@ -83,25 +85,25 @@ def _extreme(reduce: Any, argument: Operator, pairwise: Operator) -> Operator:
             return array(reduce(x))
         if isinstance(other, np.ndarray):
             return pairwise(x, other)
-        return array(reduce(x, other, keepdims=keepdim)), argument(x, other, keepdim)
+        return array(reduce(x, other if x.ndim else None, keepdims=keepdim)), argument(x, other, keepdim)
 
     return apply
 
 
 def argmax(x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    return array(np.argmax(x, dim, keepdims=keepdim))
+    return array(np.argmax(x, dim if x.ndim else None, keepdims=keepdim))
 
 
 def argmin(x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    return array(np.argmin(x, dim, keepdims=keepdim))
+    return array(np.argmin(x, dim if x.ndim else None, keepdims=keepdim))
 
 
 def amax(x: Array, dim: Dims = None, keepdim: bool = False) -> Array:
-    return array(_MAXIMUM(x, axes(dim), keepdims=keepdim))
+    return array(_MAXIMUM(x, axes(dim, x), keepdims=keepdim))
 
 
 def amin(x: Array, dim: Dims = None, keepdim: bool = False) -> Array:
-    return array(_MINIMUM(x, axes(dim), keepdims=keepdim))
+    return array(_MINIMUM(x, axes(dim, x), keepdims=keepdim))
 
 
 def cumsum(x: Array, dim: int, *, dtype: int | None = None) -> Array:
@@ -115,7 +117,7 @@ def cumprod(x: Array, dim: int, *, dtype: int | None = None) -> Array:
 def _truth(reduce: Any) -> Operator:
     def apply(x: Array, dim: Dims = None, keepdim: bool = False) -> Array:
         # By an old rule of PyTorch's, bytes give bytes.
-        result = reduce(x, axes(dim), BOOL, keepdims=keepdim)
+        result = reduce(x, axes(dim, x), BOOL, keepdims=keepdim)
         return array(result).astype(x.dtype if x.dtype == np.uint8 else BOOL, copy=False)
 
     return apply
@@ -123,16 +125,18 @@ def _truth(reduce: Any) -> Operator:
 
 def logsumexp(x: Array, dim: Dims, keepdim: bool = False) -> Array:
     x = floating(x)
-    largest = np.max(x, axes(dim), keepdims=True)
+    largest = np.max(x, axes(dim, x), keepdims=True)
     shift = np.where(np.isfinite(largest), largest, x.dtype.type(0))
-    total = np.log(np.sum(np.exp(x - shift), axes(dim), keepdims=True)) + shift
-    return array(total if keepdim else np.squeeze(total, axes(dim)))
+    total = np.log(np.sum(np.exp(x - shift), axes(dim, x), keepdims=True)) + shift
+    return array(total if keepdim else np.squeeze(total, axes(dim, x)))
 
 
 def sort(x: Array, *args: Any, **options: Any) -> tuple[Array, Array]:
     """Overloads: (dim, descending) and (*, stable, dim, descending). Always stable."""
     dim, descending = list(args) + [-1, False][len(args) :]
     dim, descending = options.get("dim", dim), options.get("descending", descending)
+    if not x.ndim:
+        return x.copy(), np.zeros((), np.int64)
     order = np.argsort(-x if descending else x, dim, kind="stable")
     return np.take_along_axis(x, order, dim), order
 
