@@ -83,7 +83,7 @@ def softmax(x: Array, dim: int, dtype: int | None = None) -> Array:
     if dtype is not None:
         x = x.astype(dtype_of(dtype))
     if not x.ndim:
-        return np.ones_like(x)
+        return softmax(x[None], 0)[0, ...]
     powers = np.exp(x - np.maximum.reduce(x, dim, keepdims=True, initial=-np.inf))
     powers /= np.add.reduce(powers, dim, keepdims=True)
     return array(powers)
@@ -93,7 +93,7 @@ def log_softmax(x: Array, dim: int, dtype: int | None = None) -> Array:
     if dtype is not None:
         x = x.astype(dtype_of(dtype))
     if not x.ndim:
-        return np.zeros_like(x)
+        return log_softmax(x[None], 0)[0, ...]
     shifted = x - np.maximum.reduce(x, dim, keepdims=True, initial=-np.inf)
     return array(shifted - np.log(np.add.reduce(np.exp(shifted), dim, keepdims=True)))
 

@@ -109,7 +109,7 @@ def _truncate(a: Any, b: Any) -> Array:
 
 
 def _square(x: Array) -> Array:
-    return array(x * x)
+    return array(np.square(x.astype(np.int64) if x.dtype == BOOL else x))
 
 
 def pow(a: Any, b: Any) -> Any:
@@ -190,7 +190,9 @@ def neg(x: Any) -> Any:
 
 
 def sign(x: Array) -> Array:
-    return x.copy() if x.dtype == BOOL else array(np.sign(x))
+    if x.dtype == BOOL:
+        return x.copy()
+    return array(np.where(np.isnan(x), x.dtype.type(0), np.sign(x)))
 
 
 def bitwise_not(x: Any) -> Any:

@@ -26,7 +26,7 @@ def outer(a: Array, b: Array) -> Array:
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """``x @ weight.T + bias``: x ``(…, in)``, weight ``(out, in)``, bias ``(out,)``."""
     if x.ndim > 2:
-        result = matmul(x.reshape(-1, x.shape[-1]), weight.T).reshape(*x.shape[:-1], len(weight))
+        result = matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weight.T).reshape(*x.shape[:-1], len(weight))
     else:
         result = matmul(x, weight.T)
     if bias is not None:

@@ -125,7 +125,7 @@ def _truth(reduce: Any) -> Operator:
 
 def logsumexp(x: Array, dim: Dims, keepdim: bool = False) -> Array:
     x = floating(x)
-    largest = np.max(x, axes(dim, x), keepdims=True)
+    largest = np.max(x, axes(dim, x), keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(largest), largest, x.dtype.type(0))
     total = np.log(np.sum(np.exp(x - shift), axes(dim, x), keepdims=True)) + shift
     return array(total if keepdim else np.squeeze(total, axes(dim, x)))
@@ -137,7 +137,10 @@ def sort(x: Array, *args: Any, **options: Any) -> tuple[Array, Array]:
     dim, descending = options.get("dim", dim), options.get("descending", descending)
     if not x.ndim:
         return x.copy(), np.zeros((), np.int64)
-    order = np.argsort(-x if descending else x, dim, kind="stable")
+    if descending:  # bytes cannot be negated, and what is not a number is the largest
+        order = x.shape[dim] - 1 - np.flip(np.argsort(np.flip(x, dim), dim, kind="stable"), dim)
+    else:
+        order = np.argsort(x, dim, kind="stable")
     return np.take_along_axis(x, order, dim), order
 
 
@@ -149,6 +152,8 @@ def topk(x: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = T
     if not 0 <= k <= (x.shape[dim] if x.ndim else 1):
         raise ValueError(f"topk: {k} of {x.shape}")
     values, order = sort(x, dim, largest)
+    if not x.ndim:
+        return values, order
     return part(values, dim, slice(k)), part(order, dim, slice(k))
 
 

@@ -149,7 +149,7 @@ def repeat_interleave(x: Array, repeats: Any, dim: int | None = None, *, output_
 
 
 def flip(x: Array, dims: list[int]) -> Array:
-    result: Array = np.flip(x, tuple(dims)).copy()
+    result: Array = np.flip(x, tuple(dims)).copy() if x.ndim else x.copy()
     return result
 
 
@@ -174,6 +174,8 @@ def pad(x: Array, pad: list[int], mode: str = "constant", value: Any = None) -> 
     """`pad` counts from the last dimension: before, after, before, after, …"""
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
     widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
+    if not widths:
+        return x.copy()
     if mode != "constant":
         return np.pad(x, widths, {"replicate": "edge", "reflect": "reflect", "circular": "wrap"}[mode])  # type: ignore[call-overload,no-any-return]
     x = x[tuple(slice(max(-a, 0), x.shape[d] + min(b, 0)) for d, (a, b) in enumerate(widths))]
