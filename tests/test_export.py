@@ -94,6 +94,19 @@ def test_reading_in_chunks_leaves_the_state_of_as_many_steps(name: str, music: W
     assert fast[1] == len(roll)
 
 
+def test_arrays_of_another_shape_are_refused(music: Windows) -> None:
+    loaded = runtime.load(archive_of(checkpoint_of("transformer", music), music))
+    noise, one, frame = (
+        np.full(loaded.metadata.noise, 0.5, np.float32),
+        np.array(1, np.float32),
+        np.zeros(1, np.float32),
+    )
+    with pytest.raises(ValueError, match=r"shape \(1,\) where \(88,\)"):
+        loaded.step(frame, loaded.start(), noise, one)
+    with pytest.raises(ValueError, match=r"where \(1, 2, 2, 16, 8\)"):
+        loaded.step(np.zeros(88, np.float32), (frame, *loaded.start()[1:]), noise, one)
+
+
 def test_a_state_is_good_for_one_step(music: Windows) -> None:
     loaded = runtime.load(archive_of(checkpoint_of("transformer", music), music))
     noise, one = np.full(loaded.metadata.noise, 0.5, np.float32), np.array(1, np.float32)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 METADATA = "pianoai.json"  # the name of the archive's extra file
 FORMAT = 2
+LARGEST = 2**22  # elements of one array of a state
+MOST = 2**16  # of any count in the metadata but that of parameters
 
 State = tuple[NDArray[Any], ...]
 # step(frame (88,), state, noise (N,), temperature ()) -> next frame (88,), probabilities (3, 88), state
@@ -108,7 +110,10 @@ class Planned:
         self._reading: Plan | None = None  # planned when there is something to read
         # read(planes, memory, position) -> memory, of a state (memory, position, intensity)
         self.reads = bool(metadata.read) and len(self._own) == 3 and script.has("read")
+        self._crossed = False  # a part of the new state lies where another part of the old one was
         if self.stepping is not None:
+            new = self.stepping.outputs[2:]
+            self._crossed = any(np.may_share_memory(a, b) for a in new for b in self._own if a is not b)
             shapes = [x.shape for x in self.stepping.outputs]
             if shapes != [(PITCHES,), (3, PITCHES), *(x.shape for x in self._own)]:
                 raise InputError(
@@ -118,16 +123,18 @@ class Planned:
     def _enter(self, state: State) -> None:
         """Make `state` the one in memory."""
         if state is not self._state:
+            if any(part is place for place, part in zip(self._own, state, strict=True)):
+                raise ValueError("a state can be used once; Model.keep makes a copy that lasts")
             for place, part in zip(self._own, state, strict=True):
-                if part is place:
-                    raise ValueError("a state can be used once; Model.keep makes a copy that lasts")
-                place[...] = part
+                _fill(place, part)
 
     def _leave(self, parts: Iterable[NDArray[Any]]) -> State:
         """Make the parts of the new state the one in memory."""
-        for place, part in zip(self._own, parts, strict=True):
-            if part is not place:
-                place[...] = part
+        fresh = [(place, part) for place, part in zip(self._own, parts, strict=True) if part is not place]
+        if self._crossed:
+            fresh = [(place, part.copy()) for place, part in fresh]
+        for place, part in fresh:
+            place[...] = part
         self._state = (*self._own,)
         return self._state
 
@@ -135,7 +142,9 @@ class Planned:
         """See Step."""
         assert self.stepping is not None
         self._enter(state)
-        self._frame[...], self._noise[...], self._temperature[...] = frame, noise, temperature
+        _fill(self._frame, frame)
+        _fill(self._noise, noise)
+        self._temperature[...] = temperature
         self.stepping.run()
         drawn, probabilities, *parts = self.stepping.outputs
         return drawn.copy(), probabilities.copy(), self._leave(parts)
@@ -163,11 +172,18 @@ class Planned:
         return plan
 
 
+def _fill(place: NDArray[Any], value: NDArray[Any]) -> None:
+    """Copy; raises ValueError for another shape, which NumPy would stretch."""
+    if value.shape != place.shape:
+        raise ValueError(f"an array of shape {value.shape} where {place.shape} is wanted")
+    place[...] = value
+
+
 def read_metadata(text: bytes, name: str) -> Metadata:
     """The checked content of `pianoai.json`. Raises InputError that names the archive and the key."""
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{name}: extra/{METADATA} is not valid JSON") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(f"{name}: extra/{METADATA} is not of format {FORMAT}; export the model anew")
@@ -195,14 +211,18 @@ def read_metadata(text: bytes, name: str) -> Metadata:
         "parameters": 0,
     }.items():
         value: Any = values.get(key)
-        check(key, type(value) is int and value >= least, f"a whole number of at least {least}")
+        fits = type(value) is int and value >= least and (value <= MOST or key == "parameters")
+        check(
+            key, fits, f"a whole number of at least {least}" + (f" and at most {MOST}" if key != "parameters" else "")
+        )
     check(
         "frames_per_beat",
         TICKS_PER_BEAT % values["frames_per_beat"] == 0,
         f"a divisor of {TICKS_PER_BEAT}",
     )
     state = values.get("state")
-    check("state", isinstance(state, list) and all(map(_array, state)), "a list of {shape, dtype}")
+    few = isinstance(state, list) and len(state) <= 16 and all(map(_array, state))
+    check("state", few, f"a list of at most 16 {{shape, dtype}}, each of at most {LARGEST} elements")
     thresholds = values.get("thresholds")
     for key in ("sounding", "onset"):
         found: Any = thresholds.get(key) if isinstance(thresholds, dict) else None
@@ -238,9 +258,10 @@ def _finite(value: Any) -> bool:
 
 
 def _array(value: Any) -> bool:
-    """Whether a value is {"shape": [whole numbers], "dtype": a numeric dtype}."""
+    """Whether a value is {"shape": [whole numbers], "dtype": a numeric dtype}, and no giant."""
     if not isinstance(value, dict) or not isinstance(value.get("shape"), list):
         return False
     if value.get("dtype") not in ("float32", "float64", "int64", "int32", "bool"):
         return False
-    return all(type(size) is int and size >= 0 for size in value["shape"])
+    sizes = value["shape"]
+    return all(type(size) is int and 0 <= size <= LARGEST for size in sizes) and math.prod(sizes) <= LARGEST
