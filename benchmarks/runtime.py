@@ -108,9 +108,10 @@ def measure(folder: Path) -> dict[str, Any]:
     for name, runs in fresh.items():
         cold, memory = (statistics.median(column) for column in zip(*runs[1:], strict=True))  # the first compiles
         figures[name] |= {"cold_ms": cold, "memory_mb": memory} | shipped[name]
+    rounded = {name: {key: round(value, 4) for key, value in each.items()} for name, each in figures.items()}
     return {
-        **ratios(figures),
-        "figures": {name: {key: round(value, 4) for key, value in each.items()} for name, each in figures.items()},
+        **ratios(rounded),
+        "figures": rounded,
         "largest_difference": difference,
         "parameters": export.count_parameters(model),
         "machine": platform.machine(),
