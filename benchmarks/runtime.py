@@ -199,6 +199,7 @@ def fresh_process(name: str, model: Path) -> tuple[float, float]:
     The process has the interpreter's own modules and the paths of this one, without the search for .pth files.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *filter(None, sys.path)])}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages come with bytecode, so ours has it too
     command = [sys.executable, "-S", players.__file__, name, str(model)]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
