@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,10 +27,11 @@ import torch
 from benchmarks import onnx_step, players
 from benchmarks.players import FRAMES, NOISE, Player
 from pianoai import export, packaging, params
+from pianoai.checkpoint import Checkpoint
+from pianoai.metrics.likelihood import Calibration, Thresholds
 from pianoai.models.transformer import Config, Model
 from pianoai.packaging import MB, DeployConfig
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.model import FORMAT
 from pianoai.runtime.roll import PITCHES, Floats
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # read when NumPy and PyTorch are imported
@@ -86,8 +88,8 @@ def measure(folder: Path) -> dict[str, Any]:
     model = random_model()
     export.rounded(model, "float16")  # what half precision can hold, so that all files have the same weights
     files = {name: folder / name for name in ("model.ts", "single.ts", "half.onnx", "plain.onnx", "optimised.onnx")}
-    files["model.ts"].write_bytes(export.to_archive(model, metadata(model), "float16"))
-    files["single.ts"].write_bytes(export.to_archive(model, metadata(model), "float32"))
+    files["model.ts"].write_bytes(archive(model, "float16"))
+    files["single.ts"].write_bytes(archive(model, "float32"))
     files["half.onnx"].write_bytes(onnx_step.build(model, half=True))
     files["plain.onnx"].write_bytes(onnx_step.build(model, half=False))
     players.optimise(files["plain.onnx"], files["optimised.onnx"])
@@ -131,25 +133,12 @@ def random_model() -> Model:
     return model
 
 
-def metadata(model: Model) -> dict[str, Any]:
-    """What an archive must say, of a model that was never trained."""
-    state = [{"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")} for x in model.initial_state()]
-    return {
-        "format": FORMAT,
-        "version": "0",
-        "family": "transformer",
-        "frames_per_beat": 4,
-        "window": WINDOW,
-        "noise": model.noise,
-        "read": model.chunk,
-        "state": state,
-        "samples": 1,
-        "calibration": {"sounding": [1, 0], "struck": [1, 0]},
-        "thresholds": {"sounding": 0.5, "onset": 0.5},
-        "flip_rates": dict.fromkeys(("on", "stay", "struck"), [0.5] * PITCHES),
-        "data": "0" * 64,
-        "parameters": export.count_parameters(model),
-    }
+def archive(model: Model, weights: str) -> bytes:
+    """The archive of a model that was never trained; what it says besides weights is not used here."""
+    checkpoint = Checkpoint("transformer", asdict(CONFIG), model.state_dict(), WINDOW, 4, "0" * 64)
+    rates = np.full((3, PITCHES), 0.5, np.float32)
+    said = export.describe(checkpoint, Calibration(), Thresholds(0.5, 0.5), rates, 1)
+    return export.to_archive(model, said, weights)
 
 
 def compare(compared: Mapping[str, Player]) -> float:
