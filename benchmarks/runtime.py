@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -201,15 +201,20 @@ def fresh_process(name: str, model: Path) -> tuple[float, float]:
     return seconds * 1000, int(rest) / 1024
 
 
+def deploy_config() -> DeployConfig:
+    """What params.yaml says of the function, but modules are shipped as source alone, in both packages."""
+    return replace(params.read("deploy", DeployConfig), bytecode=False)
+
+
 def our_package(archive: Path, out: Path) -> dict[str, float]:
     """Sizes in MB of the package for Lambda: handler, runtime, NumPy, mido and the model."""
-    sizes = packaging.build(archive, out, params.read("deploy", DeployConfig))
+    sizes = packaging.build(archive, out, deploy_config())
     return {"package_mb": sizes["zip_bytes"] / MB, "unpacked_mb": sizes["content_bytes"] / MB}
 
 
 def their_package(model: Path, out: Path) -> dict[str, float]:
     """Sizes in MB of the least that runs the model with ONNX Runtime: it, NumPy and the model, without a handler."""
-    config = params.read("deploy", DeployConfig)
+    config = deploy_config()
     content = {"model.onnx": model.read_bytes()}
     for requirements in (WHEELS, Path("lambda_pkg/requirements.txt")):
         for wheel in packaging.wheels(requirements, config, packaging.CACHE):
