@@ -1,6 +1,6 @@
 """The runtime against ONNX Runtime and PyTorch's TorchScript: one Transformer, one thread, frame by frame.
 
-make bench-runtime     (about two minutes; Linux only; writes benchmarks/results/runtime.json)
+make bench-runtime     (about a minute; Linux only; writes benchmarks/results/runtime.json)
 
 Each figure of ONNX Runtime is its best: `onnx_step` says what its graph is; time, memory and cold start are of a file
 that it optimised beforehand, the package holds one with matrices in half precision, as our archive has them.
