@@ -4,10 +4,10 @@ BIN := $(CURDIR)/.venv/bin
 RUN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz clean
+.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed  ## create .venv with the pinned dependencies
 
@@ -49,6 +49,15 @@ types: install  ## check types, strictly
 fuzz: install  ## send the function events of every kind for eight minutes (Linux, Python 3.11 to 3.13)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet atheris==3.0.0
 	$(BIN)/python -m tests.fuzz_handler 480
+
+bench-runtime: install .cache/benchmarks/installed  ## compare the runtime with ONNX Runtime and TorchScript
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=.cache/benchmarks \
+		$(BIN)/python -m benchmarks.runtime
+
+.cache/benchmarks/installed: benchmarks/requirements.txt
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target $(@D) --requirement $<
+	@touch $@
 
 clean:  ## remove .venv and tool caches, never data, models or the DVC cache
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
