@@ -94,6 +94,15 @@ def test_reading_in_chunks_leaves_the_state_of_as_many_steps(name: str, music: W
     assert fast[1] == len(roll)
 
 
+def test_what_is_no_number_passes_no_tolerance(music: Windows) -> None:
+    checkpoint = checkpoint_of("transformer", music)
+    weights = {key: value.clone() for key, value in checkpoint.weights.items()}
+    weights["out.bias"][5] = float("nan")
+    archive = archive_of(replace(checkpoint, weights=weights), music)
+    with pytest.raises(InputError, match="differs from PyTorch by nan"):
+        parity(checkpoint, archive, choose_windows(music, CONFIG), CONFIG)
+
+
 def test_arrays_of_another_shape_are_refused(music: Windows) -> None:
     loaded = runtime.load(archive_of(checkpoint_of("transformer", music), music))
     noise, one, frame = (

@@ -58,13 +58,13 @@ class Uses:
         self._count = Counter(id(owner(x)) for call in recording.calls for x in call.inputs())
         self._out = {id(owner(x)) for x in recording.outputs}
         self._live = recording.live
-        self._aligned: dict[int, tuple[Array, Array]] = {}
+        self._turned: dict[int, tuple[Array, Array]] = {}
 
-    def aligned(self, x: Array) -> Array:
-        """A copy of a constant, one for all who ask."""
-        if id(x) not in self._aligned:
-            self._aligned[id(x)] = x, _aligned(x)
-        return self._aligned[id(x)][1]
+    def turned(self, weight: Array) -> Array:
+        """A constant matrix (out, in) as (in, out), one copy for all who ask."""
+        if id(weight) not in self._turned:
+            self._turned[id(weight)] = weight, _aligned(weight.T)
+        return self._turned[id(weight)][1]
 
     def once(self, x: Array) -> bool:
         """Whether one call alone reads `x`, and it is no output."""
@@ -265,15 +265,13 @@ def _linear(call: Call, uses: Uses) -> list[Step] | None:
         return None
     if not uses.constant(weight):
         return None
-    return _product(x, uses.aligned(weight), bias, call.result)
+    return _product(x, uses.turned(weight), bias, call.result)
 
 
-def _product(x: Array, weight: Array, bias: Array | None, result: Array) -> list[Step]:
-    """result = x @ weight.T + bias, for one row or several; `weight` is aligned and the same in every run."""
-    if x.ndim == 1:
-        found: list[Step] = [(weight.dot, (x, result))]  # the method is quicker than the function
-    else:
-        found = [(np.matmul, (x, weight.T, result))]
+def _product(x: Array, turned: Array, bias: Array | None, result: Array) -> list[Step]:
+    """result = x @ turned + bias, for one row or several; `turned` is the same in every run."""
+    # For one row the method is quicker than a function.
+    found: list[Step] = [(x.dot, (turned, result))] if x.ndim == 1 else [(np.matmul, (x, turned, result))]
     if bias is not None:
         found.append((np.add, (result, bias, result)))
     return found
@@ -302,11 +300,13 @@ def _normed_linear(norm: Call, linear: Call, uses: Uses) -> list[Step] | None:
     x, scale = norm.args[0], norm.args[2]
     shift = norm.args[3] if len(norm.args) > 3 else None
     eps = norm.args[4] if len(norm.args) > 4 else 1e-5
-    folded = weight * scale
     constant = np.zeros(len(weight), FLOAT32) if bias is None else bias.copy()
     if shift is not None:
         constant += weight @ shift
-    centred, number, count = np.empty_like(x), np.empty((), FLOAT32), x.size
+    # The constant is one more row, which a number that is always 1 multiplies.
+    turned = _aligned(np.vstack([(weight * scale).T, constant]))
+    padded, number, count = np.ones(x.size + 1, FLOAT32), np.empty((), FLOAT32), x.size
+    centred = padded[:count]
     mean_of, square_of = np.full(x.shape, 1 / count, FLOAT32).dot, centred.dot
 
     def normalise() -> None:
@@ -315,7 +315,7 @@ def _normed_linear(norm: Call, linear: Call, uses: Uses) -> list[Step] | None:
         number.fill(1 / math.sqrt(square_of(centred) / count + eps))
         np.multiply(centred, number, centred)
 
-    return [(normalise, ()), *_product(centred, _aligned(folded), constant, linear.result)]
+    return [(normalise, ()), *_product(padded, turned, None, linear.result)]
 
 
 def _matmul(call: Call, uses: Uses) -> list[Step] | None:

@@ -8,8 +8,11 @@ import ast
 import re
 from typing import Any
 
+import numpy as np
+
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.operators import OPERATORS
+from pianoai.runtime.operators.promotion import CODES
 
 CASTS = {"annotate", "unchecked_cast"}
 PLAIN = {"int", "float", "bool"}
@@ -56,6 +59,18 @@ class Names:
             raise self.refuse(node, f"the constant {node.attr}, which constants.pkl lacks")
         self.namespace[node.attr] = self.constants[int(index)]
         return node.attr
+
+    def converted(self, node: ast.Attribute, code: int) -> str | None:
+        """The Python name of a constant tensor in the dtype that PyTorch numbers `code`, converted here and now."""
+        name = self.constant(node)
+        value = self.namespace[name]
+        if not isinstance(value, np.ndarray) or code not in CODES:
+            return None
+        converted = f"{name}_{code}"
+        if converted not in self.namespace:
+            self.namespace[converted] = value.astype(CODES[code], copy=False)
+            self.namespace[converted].flags.writeable = False
+        return converted
 
     def reference(self, name: str, node: ast.AST) -> str:
         """The Python name of another function of the archive."""
@@ -248,6 +263,14 @@ class Writer:
             return self._expression(node.args[1])
         if path == "uninitialized":
             return "None"
+        if path == "torch.to" and not node.keywords:
+            match node.args:
+                case [ast.Attribute(value=ast.Name(id="CONSTANTS")) as constant, ast.Constant(value=int(code)), *rest]:
+                    # The rest says whether to copy, which a constant need not be.
+                    if all(isinstance(each, ast.Constant) and not each.value for each in rest):
+                        converted = self._names.converted(constant, code)
+                        if converted is not None:
+                            return converted
         if path == "getattr":
             match node.args:
                 case [module, ast.Constant(value=str() as name)] if not name.startswith("__"):
