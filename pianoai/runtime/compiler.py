@@ -41,6 +41,7 @@ class Program:
         self._read_definitions()
         self._names.functions = {name: f"f{at}" for at, name in enumerate(sorted(self.definitions))}
         sources = {name: Writer(self._names, name, node).function() for name, node in self.definitions.items()}
+        archive.constants = self._names.settle()
         self.missing = sorted(self._names.missing)
         if not self.missing:
             self._compiled = [self._compile(name, source) for name, source in sources.items()]

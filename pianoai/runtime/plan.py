@@ -18,6 +18,7 @@ from pianoai.runtime.recording import Call, Recording, arrays, owner, writes
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
 Emit = Callable[[Call, "Uses"], list[Step] | None]
+Turned = dict[int, tuple[Array, Array]]  # constant matrices and their transposes, by identity
 
 BINARY: dict[str, Any] = {
     "add": np.add,
@@ -54,14 +55,14 @@ MAXIMUM: Any = np.maximum.reduce
 class Uses:
     """Who reads what."""
 
-    def __init__(self, recording: Recording):
+    def __init__(self, recording: Recording, turned: Turned):
         self._count = Counter(id(owner(x)) for call in recording.calls for x in call.inputs())
         self._out = {id(owner(x)) for x in recording.outputs}
         self._live = recording.live
-        self._turned: dict[int, tuple[Array, Array]] = {}
+        self._turned = turned
 
     def turned(self, weight: Array) -> Array:
-        """A constant matrix (out, in) as (in, out), one copy for all who ask."""
+        """A constant matrix (out, in) as (in, out), one copy for all plans of a script."""
         if id(weight) not in self._turned:
             self._turned[id(weight)] = weight, _aligned(weight.T)
         return self._turned[id(weight)][1]
@@ -83,11 +84,11 @@ class Plan:
         outputs: Where its results stand after a run; an output may be an input that was written into.
     """
 
-    def __init__(self, recording: Recording):
+    def __init__(self, recording: Recording, turned: Turned | None = None):
         self.inputs = recording.inputs
         self.outputs = recording.outputs
         self._recording = recording  # its arrays are the memory
-        self._steps = steps(recording)
+        self._steps = steps(recording, {} if turned is None else turned)
 
     def run(self) -> None:
         """Compute the outputs from the inputs."""
@@ -97,9 +98,9 @@ class Plan:
                 call(*arguments)
 
 
-def steps(recording: Recording) -> list[Step]:
+def steps(recording: Recording, turned: Turned) -> list[Step]:
     """The NumPy calls that compute a recording anew from what its inputs hold, in order."""
-    uses = Uses(recording)
+    uses = Uses(recording, turned)
     found: list[Step] = []
     waiting: dict[int, Call] = {}  # what its one reader may take over, by the owner of its result, until it is read
     for call in recording.calls:

@@ -9,7 +9,7 @@ import numpy as np
 from pianoai.runtime.archive import Archive
 from pianoai.runtime.compiler import Program, parameters
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.plan import Plan
+from pianoai.runtime.plan import Plan, Turned
 from pianoai.runtime.recording import Unrecordable, record
 
 # What code that does not fit its inputs can end in.
@@ -37,6 +37,7 @@ class Script:
         self.extra = archive.extra
         self._module = archive.attributes
         self._program = program
+        self._turned: Turned = {}
         self.forward = self.method("forward")
 
     def __call__(self, *inputs: Any) -> Any:
@@ -87,7 +88,7 @@ class Script:
             return None
         try:
             with np.errstate(all="ignore"):
-                return Plan(record(self._program, qualified, self._module, inputs))
+                return Plan(record(self._program, qualified, self._module, inputs), self._turned)
         except Unrecordable:
             return None
         except InputError as error:

@@ -38,6 +38,11 @@ class Names:
         self.missing: set[str] = set()
         self.operators: dict[str, str] = {}
 
+    def settle(self) -> tuple[Any, ...]:
+        """The constants that the code uses, in the end; the others need not stay in memory."""
+        self.constants = tuple(value for name, value in self.namespace.items() if name.startswith("c"))
+        return self.constants
+
     def refuse(self, node: ast.AST, what: str) -> InputError:
         """The error for code that is not allowed."""
         line = getattr(node, "lineno", 0)
@@ -54,19 +59,21 @@ class Names:
 
     def constant(self, node: ast.Attribute) -> str:
         """The Python name of ``CONSTANTS.c0``, …"""
+        self.namespace[node.attr] = self._value(node)
+        return node.attr
+
+    def _value(self, node: ast.Attribute) -> Any:
         index = node.attr[1:]
         if node.attr[:1] != "c" or not index.isdecimal() or int(index) >= len(self.constants):
             raise self.refuse(node, f"the constant {node.attr}, which constants.pkl lacks")
-        self.namespace[node.attr] = self.constants[int(index)]
-        return node.attr
+        return self.constants[int(index)]
 
     def converted(self, node: ast.Attribute, code: int) -> str | None:
         """The Python name of a constant tensor in the dtype that PyTorch numbers `code`, converted here and now."""
-        name = self.constant(node)
-        value = self.namespace[name]
+        value = self._value(node)
         if not isinstance(value, np.ndarray) or code not in CODES:
             return None
-        converted = f"{name}_{code}"
+        converted = f"{node.attr}_{code}"
         if converted not in self.namespace:
             self.namespace[converted] = value.astype(CODES[code], copy=False)
             self.namespace[converted].flags.writeable = False
