@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Docstrings that nobody reads here: NumPy lets their modules be replaced, and they are a tenth of its start.
+# Docstrings that nobody reads here: NumPy lets their modules be replaced, and they take some 20 ms of a start.
 for name in ("_add_newdocs", "_add_newdocs_scalars"):
     sys.modules.setdefault(f"numpy._core.{name}", ModuleType(name))
 # A fourteenth of a processor does not work faster in two threads; this must be said before NumPy is imported.
