@@ -14,9 +14,12 @@ import pytest
 
 import pianoai
 from pianoai.runtime import midi, prompts, requests, sampling
+from pianoai.runtime import model as runtime
 from pianoai.runtime.roll import make_notes, notes_to_roll, read_frames, roll_to_notes
+from pianoai.windows import Windows
 from tests.function import HANDLER, Context, ask, http, load_handler
 from tests.remembering_model import remembering_model
+from tests.test_export import archive_of, checkpoint_of
 from tests.tiny_model import tiny_model
 
 Json = dict[str, Any]
@@ -38,6 +41,12 @@ def handler(file: Path) -> Any:
 def remembering(file: Path) -> Any:
     """The function with a model that has a memory."""
     return load_handler(file, remembering_model())
+
+
+@pytest.fixture(scope="module")
+def planned(file: Path, music: Windows) -> Any:
+    """The function with a Transformer, whose steps all work in one memory."""
+    return load_handler(file, runtime.load(archive_of(checkpoint_of("transformer", music), music)))
 
 
 def rows(notes: list[Json]) -> list[tuple[float, float, int, int]]:
@@ -110,9 +119,11 @@ def test_nll_is_that_of_the_music_at_temperature_one(handler: Any) -> None:
     assert answer["nll"] == pytest.approx(nats / 12, rel=1e-6)
 
 
-def test_variations_are_ranked_and_each_can_be_had_alone(remembering: Any) -> None:
+@pytest.mark.parametrize("kind", ["remembering", "planned"])
+def test_variations_are_ranked_and_each_can_be_had_alone(kind: str, request: pytest.FixtureRequest) -> None:
+    function = request.getfixturevalue(kind)
     event = {"prompt": [[60], [60, 64]], "frames": 16, "seed": 3, "format": "roll"}
-    answer = ask(remembering, event | {"variations": 4})
+    answer = ask(function, event | {"variations": 4})
     assert set(answer) == {"variations", "complete", "seed", "tempo"}
     found = answer["variations"]
     assert len({one["seed"] for one in found}) == 4
@@ -120,8 +131,8 @@ def test_variations_are_ranked_and_each_can_be_had_alone(remembering: Any) -> No
     assert [one["nll"] for one in found] == sorted(one["nll"] for one in found)
     # This model writes over the states that it is given, so each variation must have had one of its own.
     for one in found:
-        assert ask(remembering, event | {"seed": one["seed"]}) == one | {"tempo": 120}
-    assert len(ask(remembering, event | {"variations": 1})["variations"]) == 1
+        assert ask(function, event | {"seed": one["seed"]}) == one | {"tempo": 120}
+    assert len(ask(function, event | {"variations": 1})["variations"]) == 1
 
 
 def test_the_prompt_can_be_included(handler: Any) -> None:

@@ -76,10 +76,10 @@ def compose(model: Model, checksum: str, request: Request, remaining: Remaining)
     state = hear(model, heard[:-1], budget)
     pieces = []
     seeds = choose_seeds(request)
+    heard_state = None if state is None else model.keep(state)  # a step for one variation would be the end of it
     for at, (seed, drawn) in enumerate(seeds):
         budget.divide(len(seeds) - at)
-        last = at + 1 == len(seeds)
-        mine = state if state is None or last else model.keep(state)
+        mine = None if heard_state is None else model.keep(heard_state)
         pieces.append(draw(model, mine, heard[-1], request, seed, drawn, budget))
     answers = [write(model, checksum, request, heard, piece) for piece in pieces]
     if request.variations is None:
