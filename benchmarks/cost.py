@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pianoai.runtime.errors import InputError
 from pianoai.summary import read
+from pianoai.verification.limits import stale
 
 GB_SECOND = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
 REQUEST = 0.20 / 1_000_000
@@ -29,7 +30,7 @@ def main() -> None:
 def arithmetic(metrics: Path) -> str:
     """A line for each architecture. Raises InputError for figures that are missing, or of another zip."""
     measured, package = read(metrics / "lambda.json"), read(metrics / "package.json")
-    if measured["zip_sha256"] != package["zip_sha256"]:
+    if stale(measured, package):
         raise InputError(f"{metrics / 'lambda.json'} was measured on another zip; run `make verify`")
     seconds = measured[SECONDS]
     other = "" if package["architecture"] == "arm64" else ", if as quick"

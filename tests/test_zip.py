@@ -96,6 +96,17 @@ def test_the_unpacked_zip_answers_on_its_own(tmp_path: Path, capsys: pytest.Capt
     assert json.loads(here.stdout.splitlines()[-1])["answer"] == answer
 
 
+def unpacked_without_a_model(folder: Path) -> tuple[str, str, Path]:
+    """A version of Python that Lambda has too, its interpreter, and the zip for it, unpacked; skips where none is."""
+    available = pythons()
+    if not available:
+        pytest.skip("no Python 3.12-3.14 here")
+    version, python = next(iter(available.items()))
+    model = folder / "model.ts"
+    model.write_bytes(b"")
+    return version, python, unpacked(folder, version, model)
+
+
 NAMES = """
 import ast, importlib, json, pathlib, sys
 task = pathlib.Path(sys.argv[1])
@@ -126,13 +137,7 @@ print(json.dumps(sorted(names)))
 
 @pytest.mark.slow
 def test_the_trimmed_wheels_have_every_name_that_the_zip_uses(tmp_path: Path) -> None:
-    available = pythons()
-    if not available:
-        pytest.skip("no Python 3.12-3.14 here")
-    version, python = next(iter(available.items()))
-    model = tmp_path / "model.ts"
-    model.write_bytes(b"")
-    task = unpacked(tmp_path, version, model)
+    _, python, task = unpacked_without_a_model(tmp_path)
     # The model is empty, so the handler itself is read and not imported.
     command = [python, "-I", "-S", "-B", "-W", "error", "-c", NAMES, str(task)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -146,13 +151,7 @@ def test_the_trimmed_wheels_have_every_name_that_the_zip_uses(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_the_trimmed_numpy_computes_and_keeps_its_licences(tmp_path: Path) -> None:
-    available = pythons()
-    if not available:
-        pytest.skip("no Python 3.12-3.14 here")
-    version, python = next(iter(available.items()))
-    model = tmp_path / "model.ts"
-    model.write_bytes(b"")
-    task = unpacked(tmp_path, version, model)
+    version, python, task = unpacked_without_a_model(tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(task)!r})\n"
         "import numpy, numpy.linalg, numpy.random, numpy.typing, numpy.strings, numpy.lib.format\n"
