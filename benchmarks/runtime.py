@@ -3,7 +3,9 @@
 make bench-runtime     (about a minute; Linux only; writes benchmarks/results/runtime.json)
 
 Each figure of ONNX Runtime is its best: `onnx_step` says what its graph is; time, memory and cold start are of a file
-that it optimised beforehand, the package holds one with matrices in half precision, as our archive has them.
+that it optimised beforehand, the package holds one with matrices in half precision, as our archive has them. Processes
+have NumPy as it is installed for ONNX Runtime and as the zip has it for ours; the figures of ONNX Runtime beside the
+zip's NumPy are measured too (`onnxruntime_lean`).
 TorchScript gets an archive in single precision, or it would convert the matrices in every call.
 """
 
@@ -33,6 +35,7 @@ from pianoai.models.transformer import Config, Model
 from pianoai.packaging import MB, DeployConfig
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import PITCHES, Floats
+from pianoai.verification.local import own_numpy
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # read when NumPy and PyTorch are imported
 CONFIG = Config(embed_dim=128, heads=4, blocks=4, feedforward=512, dropout=0.0, learning_rate=0.001)
@@ -55,6 +58,7 @@ TARGETS = {
     "package_ratio_ort": 0.4,
     "frame_ratio_torchscript": 0.5,
 }
+LEAN = "_lean"  # beside the NumPy of the zip
 FIGURES = {
     "frame_ms": "a frame, ms of CPU time",
     "memory_mb": "peak memory of a process that makes 64 frames, MB",
@@ -94,22 +98,25 @@ def measure(folder: Path) -> dict[str, Any]:
     files["plain.onnx"].write_bytes(onnx_step.build(model, half=False))
     players.optimise(files["plain.onnx"], files["optimised.onnx"])
     chosen = {"ours": "model.ts", "onnxruntime": "optimised.onnx", "torchscript": "single.ts"}
+    own_numpy(folder / "lean")
 
     shipped: Figures = {
         "ours": our_package(files["model.ts"], folder / "ours.zip"),
         "onnxruntime": their_package(files["half.onnx"], folder / "theirs.zip"),
     }
-    fresh: dict[str, list[tuple[float, float]]] = {name: [] for name in shipped}
+    fresh: dict[str, list[tuple[float, float]]] = {name: [] for name in (*shipped, "onnxruntime" + LEAN)}
     for _ in range(STARTS + 1):
         for name, runs in fresh.items():
-            runs.append(fresh_process(name, files[chosen[name]]))
+            player = name.removesuffix(LEAN)
+            lean = folder / "lean" if player == "ours" or player != name else None
+            runs.append(fresh_process(player, files[chosen[player]], lean))
     compared = {name: players.PLAYERS[name](files[file]) for name, file in chosen.items()}
     difference = compare(compared)
     frames = frame_times(compared)
     figures: Figures = {name: {"frame_ms": ms} for name, ms in frames.items()}
     for name, runs in fresh.items():
         cold, memory = (statistics.median(column) for column in zip(*runs[1:], strict=True))  # the first compiles
-        figures[name] |= {"cold_ms": cold, "memory_mb": memory} | shipped[name]
+        figures.setdefault(name, {}).update({"cold_ms": cold, "memory_mb": memory} | shipped.get(name, {}))
     rounded = {name: {key: round(value, 4) for key, value in each.items()} for name, each in figures.items()}
     return {
         **ratios(rounded),
@@ -182,12 +189,14 @@ def frame_times(
     return {name: statistics.median(each[1:]) / FRAMES * 1000 for name, each in seconds.items()}  # the first warms up
 
 
-def fresh_process(name: str, model: Path) -> tuple[float, float]:
+def fresh_process(name: str, model: Path, lean: Path | None) -> tuple[float, float]:
     """Milliseconds from the start of a process to its first frame, and its peak memory in MB after FRAMES frames.
 
-    The process has the interpreter's own modules and the paths of this one, without the search for .pth files.
+    The process has the modules in `lean`, the interpreter's own and the paths of this one, without the search for
+    .pth files.
     """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *filter(None, sys.path)])}
+    paths = [str(Path.cwd()), *([str(lean)] if lean else []), *filter(None, sys.path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages come with bytecode, so ours has it too
     command = [sys.executable, "-S", players.__file__, name, str(model)]
     start = time.perf_counter()
@@ -236,6 +245,8 @@ def ratios(figures: Figures) -> dict[str, float]:
     keys = {"frame": "frame_ms", "memory": "memory_mb", "cold": "cold_ms", "package": "package_mb"}
     ours, theirs = figures["ours"], figures["onnxruntime"]
     found = {f"{name}_ratio_ort": ours[key] / theirs[key] for name, key in keys.items()}
+    lean = figures["onnxruntime" + LEAN]
+    found |= {f"{name}_ratio_ort{LEAN}": ours[keys[name]] / lean[keys[name]] for name in ("memory", "cold")}
     found["frame_ratio_torchscript"] = ours["frame_ms"] / figures["torchscript"]["frame_ms"]
     return {name: round(ratio, 3) for name, ratio in found.items()}
 
@@ -246,10 +257,11 @@ def table(results: Mapping[str, Any]) -> str:
     heads = {
         "ours": f"this runtime, NumPy {versions['numpy']}",
         "onnxruntime": f"ONNX Runtime {versions['onnxruntime']}",
+        "onnxruntime" + LEAN: "the same, with the zip's NumPy",
         "torchscript": f"TorchScript, PyTorch {versions['torch']}",
     }
     title = f"{results['parameters'] / 1e6:.2f} M parameters, one thread"
-    lines = [f"| {' | '.join([title, *heads.values(), 'ratio'])} |", "|---|---:|---:|---:|---:|"]
+    lines = [f"| {' | '.join([title, *heads.values(), 'ratio'])} |", "|---|" + "---:|" * (len(heads) + 1)]
     for key, label in FIGURES.items():
         values = [results["figures"][name].get(key) for name in heads]
         cells = ["" if value is None else f"{value:.{2 if value < 10 else 0}f}" for value in values]

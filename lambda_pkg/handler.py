@@ -6,19 +6,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-# Docstrings that nobody reads here: NumPy lets their modules be replaced, and they take some 20 ms of a start.
-for name in ("_add_newdocs", "_add_newdocs_scalars"):
-    sys.modules.setdefault(f"numpy._core.{name}", ModuleType(name))
 # A fourteenth of a processor does not work faster in two threads; this must be said before NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-import pianoai  # noqa: E402
-from pianoai.runtime import composing, events, model, requests  # noqa: E402
+import pianoai
+from pianoai.runtime import composing, events, model, requests
 
 PATH = Path(os.environ.get("PIANOAI_MODEL") or Path(__file__).with_name("model.ts"))
 MODEL = model.load(PATH)

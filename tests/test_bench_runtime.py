@@ -31,6 +31,7 @@ class Recorded:
 FIGURES = {
     "ours": {"frame_ms": 0.3, "memory_mb": 40.0, "cold_ms": 90.0, "package_mb": 15.0, "unpacked_mb": 46.0},
     "onnxruntime": {"frame_ms": 0.4, "memory_mb": 64.0, "cold_ms": 150.0, "package_mb": 28.0, "unpacked_mb": 80.0},
+    "onnxruntime_lean": {"memory_mb": 50.0, "cold_ms": 120.0},
     "torchscript": {"frame_ms": 0.8},
 }
 
@@ -41,29 +42,32 @@ def test_ratios_are_ours_over_theirs() -> None:
         "memory_ratio_ort": 0.625,
         "cold_ratio_ort": 0.6,
         "package_ratio_ort": 0.536,
+        "memory_ratio_ort_lean": 0.8,
+        "cold_ratio_ort_lean": 0.75,
         "frame_ratio_torchscript": 0.375,
     }
-    assert runtime.ratios(FIGURES).keys() == runtime.TARGETS.keys()
+    assert runtime.TARGETS.keys() <= runtime.ratios(FIGURES).keys()
 
 
 def test_the_table() -> None:
     versions = {"numpy": "2.4", "onnxruntime": "1.32", "torch": "2.13"}
     results = {"figures": FIGURES, "parameters": 861_576, "versions": versions}
     assert runtime.table(results).splitlines() == [
-        "| 0.86 M parameters, one thread | this runtime, NumPy 2.4 | ONNX Runtime 1.32 | TorchScript, PyTorch 2.13 |"
-        " ratio |",
-        "|---|---:|---:|---:|---:|",
-        "| a frame, ms of CPU time | 0.30 | 0.40 | 0.80 | 0.75 |",
-        "| peak memory of a process that makes 64 frames, MB | 40 | 64 |  | 0.62 |",
-        "| from the start of a process to its first frame, ms | 90 | 150 |  | 0.60 |",
-        "| package for Lambda, MB | 15 | 28 |  | 0.54 |",
-        "| package, unpacked, MB | 46 | 80 |  | 0.57 |",
+        "| 0.86 M parameters, one thread | this runtime, NumPy 2.4 | ONNX Runtime 1.32 | the same, with the zip's NumPy"
+        " | TorchScript, PyTorch 2.13 | ratio |",
+        "|---|---:|---:|---:|---:|---:|",
+        "| a frame, ms of CPU time | 0.30 | 0.40 |  | 0.80 | 0.75 |",
+        "| peak memory of a process that makes 64 frames, MB | 40 | 64 | 50 |  | 0.62 |",
+        "| from the start of a process to its first frame, ms | 90 | 150 | 120 |  | 0.60 |",
+        "| package for Lambda, MB | 15 | 28 |  |  | 0.54 |",
+        "| package, unpacked, MB | 46 | 80 |  |  | 0.57 |",
     ]
 
 
 def test_the_readme_quotes_the_results() -> None:
     results = json.loads(runtime.RESULTS.read_text("utf-8"))
-    assert runtime.ratios(results["figures"]) == {name: results[name] for name in runtime.TARGETS}
+    found = runtime.ratios(results["figures"])
+    assert found == {name: results[name] for name in found}
     assert runtime.table(results) in Path("README.md").read_text("utf-8")
 
 
@@ -103,11 +107,11 @@ def test_what_a_session_needs(name: str, needed: bool) -> None:
 
 def test_a_fresh_process_makes_frames(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     save_archive(tmp_path / "model.ts")
-    milliseconds, memory = runtime.fresh_process("ours", tmp_path / "model.ts")
+    milliseconds, memory = runtime.fresh_process("ours", tmp_path / "model.ts", None)
     assert 1 < milliseconds < 60_000
     assert 10 < memory < 120  # PyTorch alone would take more
     with pytest.raises(InputError, match=r"^ours made no frame in a fresh process; its message stands above$"):
-        runtime.fresh_process("ours", tmp_path / "none.ts")
+        runtime.fresh_process("ours", tmp_path / "none.ts", None)
     assert "none.ts: no such file" in capfd.readouterr().err
 
 

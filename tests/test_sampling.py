@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pianoai.runtime.chance import uniform
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import State, read_metadata
 from pianoai.runtime.roll import Floats, Roll, roll_to_notes
-from pianoai.runtime.sampling import Settings, alone, generate, new_seed, random_stream
+from pianoai.runtime.sampling import Settings, alone, generate, new_seed, play
 from tests.remembering_model import remembering_model
 from tests.tiny_model import metadata, tiny_model, tiny_step
 
@@ -87,8 +88,8 @@ def test_the_whole_prompt_is_fed_in_order_before_the_first_frame() -> None:
     assert step.heat[0].shape == ()
     # The state is the sum of all frames before.
     assert [float(total[87]) for total in step.sums[:4]] == [0, 0, 0, 2]
-    # One draw of all numbers a generated frame, from NumPy's PCG64 of that seed.
-    expected = np.random.Generator(np.random.PCG64(5)).random((3, 176), np.float32)
+    # The numbers of the seed and the generated frame.
+    expected = np.array([uniform(176, 5, at) for at in range(3)])
     assert (np.array(step.noise[3:]) == expected).all()
 
 
@@ -130,7 +131,7 @@ def test_only_choices_are_clipped_and_not_hidden_noise(top_p: float, min_p: floa
         return tiny_step(frame, state, noise[:176], temperature)
 
     generate(tiny_model(hidden, noise=180), None, 50, 1.0, 5, top_p=top_p, min_p=min_p)
-    free = np.random.Generator(np.random.PCG64(5)).random((50, 180), np.float32)
+    free = np.array([uniform(180, 5, at) for at in range(50)])
     noise = np.array(step.noise)
     np.testing.assert_array_equal(noise[:, 176:], free[:, 176:])
     np.testing.assert_allclose(noise[:, :176], free[:, :176].clip(edge, 1 - edge), atol=1e-7)
@@ -143,13 +144,11 @@ def test_an_edge_of_a_half_takes_the_likelier() -> None:
         assert (generate(tiny_model(), prompt, 6, 1.0, 3, top_p=top_p, min_p=min_p) == certain).all()
 
 
-@pytest.mark.parametrize("noise", [176, 177, 200])
-@pytest.mark.parametrize("frames", [0, 1, 2, 7])
-def test_random_numbers_go_on_where_they_stopped(noise: int, frames: int) -> None:
-    model = tiny_model(noise=noise)
-    whole = np.random.Generator(np.random.PCG64(3)).random(12 * noise, np.float32)
-    rest = random_stream(model, 3, frames).random(2 * noise, np.float32)
-    assert (rest == whole[frames * noise : (frames + 2) * noise]).all()
+def test_random_numbers_go_on_where_they_stopped() -> None:
+    step = Recorder()
+    following = play(tiny_model(step), tiny_model(step).start(), np.zeros(88, np.uint8), Settings(), 3, 7)
+    next(following), next(following)
+    assert (np.array(step.noise) == [uniform(176, 3, 7), uniform(176, 3, 8)]).all()
 
 
 def test_reading_is_stepping_without_drawing_and_a_kept_state_lasts() -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pianoai.runtime.errors import InputError
+from pianoai.runtime.operators.promotion import Array
 
 LARGEST = 256 * 1024 * 1024  # bytes of all entries, unpacked
 STORAGES = {
@@ -185,7 +185,7 @@ class _Unpickler(pickle._Unpickler):
         stride: tuple[int, ...],
         requires_grad: bool = False,
         hooks: object = None,
-    ) -> NDArray[Any]:
+    ) -> Array:
         dtype, data = self._storages[storage]
         # Strides of zero make any size fit into a storage.
         if offset < 0 or min((*size, *stride), default=0) < 0 or len(size) != len(stride) or prod(size) > LARGEST:

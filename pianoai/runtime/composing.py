@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pianoai.runtime import midi, sampling, token
+from pianoai.runtime import chance, midi, sampling, token
 from pianoai.runtime.model import Model, State
 from pianoai.runtime.requests import Request
 from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, SILENT, TICKS_PER_BEAT, Floats, Roll, roll_to_notes
@@ -76,11 +76,12 @@ def compose(model: Model, checksum: str, request: Request, remaining: Remaining)
     state = hear(model, heard[:-1], budget)
     pieces = []
     seeds = choose_seeds(request)
-    heard_state = None if state is None else model.keep(state)  # a step for one variation would be the end of it
+    kept = model.keep(state) if state is not None and len(seeds) > 1 else None  # the first step is the end of `state`
     for at, (seed, drawn) in enumerate(seeds):
         budget.divide(len(seeds) - at)
-        mine = None if heard_state is None else model.keep(heard_state)
-        pieces.append(draw(model, mine, heard[-1], request, seed, drawn, budget))
+        if at and kept is not None:
+            state = model.keep(kept)
+        pieces.append(draw(model, state, heard[-1], request, seed, drawn, budget))
     answers = [write(model, checksum, request, heard, piece) for piece in pieces]
     if request.variations is None:
         return answers[0] | {"tempo": request.tempo}
@@ -101,8 +102,7 @@ def choose_seeds(request: Request) -> list[tuple[int, int]]:
     if seed is None:
         seed = 0 if request.settings.certain else sampling.new_seed()
     others = range(1, request.variations or 1)
-    derived = [int(np.random.SeedSequence([seed, at]).generate_state(1)[0]) for at in others]
-    return [(seed, drawn), *((other, 0) for other in derived)]
+    return [(seed, drawn), *((chance.another_seed(seed, at), 0) for at in others)]
 
 
 def hear(model: Model, frames: Roll, budget: Budget) -> State | None:
@@ -127,8 +127,7 @@ def draw(
     frames = np.empty((request.frames, PITCHES), np.uint8)
     done, nats = 0, 0.0
     if state is not None:
-        chance = sampling.random_stream(model, seed, drawn)
-        following = sampling.play(model, state, last, request.settings, chance)
+        following = sampling.play(model, state, last, request.settings, seed, drawn)
         while done < request.frames and budget.lasts():
             frames[done], probabilities = next(following)
             nats += frame_nll(probabilities, frames[done - 1] if done else last, frames[done])

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pianoai.runtime.errors import InputError
+from pianoai.runtime.operators.promotion import Array
 from pianoai.runtime.roll import HELD, LOUDEST, PITCHES, SILENT, TICKS_PER_BEAT, Floats, Roll, velocities
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ FORMAT = 2
 LARGEST = 2**22  # elements of one array of a state
 MOST = 2**16  # of any count in the metadata but that of parameters
 
-State = tuple[NDArray[Any], ...]
+State = tuple[Array, ...]
 # step(frame (88,), state, noise (N,), temperature ()) -> next frame (88,), probabilities (3, 88), state
 Step = Callable[[Floats, State, Floats, Floats], tuple[Floats, Floats, State]]
 # reader(rolls of Metadata.read frames (frames, 88), state) -> state
@@ -53,7 +53,8 @@ class Metadata:
 class Model:
     """A step function, its metadata, and a faster way to hear many frames where the archive has one.
 
-    A state is good for one `step` or `read`, which may use its memory for the next; `keep` makes one that lasts.
+    A state is good for one `step` or `read`, which may use its memory for the next, and only until another state is
+    given to either; `keep` makes one that lasts.
     """
 
     metadata: Metadata
@@ -128,7 +129,7 @@ class Planned:
             for place, part in zip(self._own, state, strict=True):
                 _fill(place, part)
 
-    def _leave(self, parts: Iterable[NDArray[Any]]) -> State:
+    def _leave(self, parts: Iterable[Array]) -> State:
         """Make the parts of the new state the one in memory."""
         fresh = [(place, part) for place, part in zip(self._own, parts, strict=True) if part is not place]
         if self._crossed:
@@ -162,17 +163,17 @@ class Planned:
         return self._leave((reading.outputs[0], position + len(frames), now))
 
     def _plan_reading(self) -> "Plan":
-        state = [part.copy() for part in self._own]  # planning works on the memory of the state
+        before = [part.copy() for part in self._own]  # planning works on the memory of the state
         plan = self._script.plan("read", self._features, *self._own[:2])
         if plan is None:
             raise InputError(f"{self._script.name}: read branches on values, which no model of PianoAI does")
-        for place, part in zip(self._own, state, strict=True):
+        for place, part in zip(self._own, before, strict=True):
             place[...] = part
         self._reading = plan
         return plan
 
 
-def _fill(place: NDArray[Any], value: NDArray[Any]) -> None:
+def _fill(place: Array, value: Array) -> None:
     """Copy; raises ValueError for another shape, which NumPy would stretch."""
     if value.shape != place.shape:
         raise ValueError(f"an array of shape {value.shape} where {place.shape} is wanted")

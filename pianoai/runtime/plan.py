@@ -47,7 +47,6 @@ UNARY: dict[str, Any] = {
     "abs": np.absolute,
     "round": np.rint,
     "floor": np.floor,
-    "logical_not": np.logical_not,
 }
 MAXIMUM: Any = np.maximum.reduce
 
@@ -175,10 +174,14 @@ def _binary(ufunc: Any) -> Emit:
 def _unary(ufunc: Any) -> Emit:
     def emit(call: Call, uses: Uses) -> list[Step] | None:
         if len(call.args) != 1 or call.kwargs or not _plain(call.args[0]):
-            return None if ufunc is not np.logical_not else [(ufunc, (call.args[0], call.result))]
+            return None
         return [(ufunc, (call.args[0], call.result))]
 
     return emit
+
+
+def _logical_not(call: Call, uses: Uses) -> list[Step] | None:
+    return [(np.logical_not, (call.args[0], call.result))]
 
 
 def _sigmoid(call: Call, uses: Uses) -> list[Step] | None:
@@ -343,8 +346,11 @@ def _cat(call: Call, uses: Uses) -> list[Step] | None:
         return None
     if len(parts) > 4:
         return [(np.concatenate, (parts, dim, result))]
-    ends = np.cumsum([x.shape[dim] for x in parts])[:-1]
-    return [_copied(x, place) for place, x in zip(np.split(result, ends, dim), parts, strict=True)]
+    found, places, end = [], np.moveaxis(result, dim, 0), 0
+    for x in parts:
+        begin, end = end, end + x.shape[dim]
+        found.append(_copied(np.moveaxis(x, dim, 0), places[begin:end]))
+    return found
 
 
 def _stack(call: Call, uses: Uses) -> list[Step] | None:
@@ -412,6 +418,7 @@ FUSED: dict[str, tuple[Callable[[Call, Uses], bool], Callable[[Call, Call, Uses]
 EMITTERS: dict[str, Emit] = {
     **{f"torch.{name}": _binary(ufunc) for name, ufunc in BINARY.items()},
     **{f"torch.{name}": _unary(ufunc) for name, ufunc in UNARY.items()},
+    "torch.logical_not": _logical_not,
     "torch.sigmoid": _sigmoid,
     "torch.rsqrt": _rsqrt,
     "torch.gelu": _gelu,

@@ -7,7 +7,6 @@ sounds, and its note began earlier) or 2-127 (struck in this frame, with this MI
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pianoai.runtime.errors import InputError
 
@@ -19,20 +18,21 @@ DEFAULT_VELOCITY = 64  # of a note whose beginning was not seen
 
 NOTE = np.dtype([("start", "<i4"), ("duration", "<i4"), ("pitch", "u1"), ("velocity", "u1")])
 
-Notes = NDArray[np.void]  # (notes,) of NOTE
-Roll = NDArray[np.uint8]  # (frames, 88)
-Floats = NDArray[np.float32]
+Notes = np.ndarray[Any, np.dtype[np.void]]  # (notes,) of NOTE
+Roll = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, 88)
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Ticks = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def make_notes(rows: list[tuple[int, int, int, int]] | NDArray[Any]) -> Notes:
+def make_notes(rows: list[tuple[int, int, int, int]] | Notes) -> Notes:
     """Notes from rows of (start, duration, pitch, velocity), sorted by start, then pitch."""
     notes = np.array(rows, NOTE)
     return notes[np.lexsort((notes["duration"], notes["pitch"], notes["start"]))]
 
 
-def to_frames(ticks: NDArray[np.int64], frames_per_beat: int) -> NDArray[np.int64]:
+def to_frames(ticks: Ticks, frames_per_beat: int) -> Ticks:
     """The frame boundary nearest to a time in ticks; halves go up."""
-    frames: NDArray[np.int64] = (2 * ticks * frames_per_beat + TICKS_PER_BEAT) // (2 * TICKS_PER_BEAT)
+    frames: Ticks = (2 * ticks * frames_per_beat + TICKS_PER_BEAT) // (2 * TICKS_PER_BEAT)
     return frames
 
 
@@ -97,10 +97,10 @@ def velocities(roll: Roll) -> Roll:
 
     A note whose beginning is not in the roll has DEFAULT_VELOCITY.
     """
-    frames = np.arange(len(roll))[:, None]
+    frames, pitches = np.arange(len(roll))[:, None], np.arange(roll.shape[1])
     struck = np.maximum.accumulate(np.where(roll > HELD, frames, -1), axis=0)
     silent = np.maximum.accumulate(np.where(roll == SILENT, frames, -1), axis=0)
-    last = np.take_along_axis(roll, np.maximum(struck, 0), axis=0)
+    last = roll[np.maximum(struck, 0), pitches]
     known: Roll = np.where(struck > silent, last, np.uint8(DEFAULT_VELOCITY))
     return np.where(roll == SILENT, np.uint8(0), known)
 

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
+from pianoai.runtime import chance
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model, State
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, SILENT, Floats, Roll, velocities
@@ -100,7 +102,7 @@ def generate(
     heard = heard[-PROMPT_WINDOWS * model.metadata.window :]
     state = model.read(heard[:-1], model.start())
     roll = np.empty((frames, PITCHES), np.uint8)
-    drawn = play(model, state, heard[-1], settings, random_stream(model, seed))
+    drawn = play(model, state, heard[-1], settings, seed)
     for at, (cells, _) in zip(range(frames), drawn, strict=False):
         roll[at] = cells
         if progress is not None:
@@ -109,38 +111,27 @@ def generate(
 
 
 def play(
-    model: Model, state: State, frame: Roll, settings: Settings, chance: np.random.Generator
+    model: Model, state: State, frame: Roll, settings: Settings, seed: int, drawn: int = 0
 ) -> Iterator[tuple[Roll, Floats]]:
     """Frames ``(88,)`` without end and the probabilities ``(3, 88)`` each was drawn from, at temperature 1.
 
     `state` is the model's after all frames before `frame` ``(88,)``, which is the last that is known; it is used up.
-    A frame takes one draw of all the model's random numbers from `chance`; at temperature 0 none is taken.
+    With `drawn`, the random numbers are those after so many frames of the seed; at temperature 0 none is taken.
     """
     metadata = model.metadata
     middle = np.full(metadata.noise, 0.5, np.float32)
     heat = np.array(1.0 if settings.certain else settings.temperature, np.float32)
     edge = np.float32(settings.edge)
     current = frame.astype(np.float32)
-    while True:
+    for at in count(drawn):
         noise = middle
         if not settings.certain:
-            noise = chance.random(metadata.noise, np.float32)
+            noise = chance.uniform(metadata.noise, seed, at)
             # The numbers after these are a GAN's hidden noise, which is no choice.
             np.clip(noise[: 2 * PITCHES], edge, 1 - edge, out=noise[: 2 * PITCHES])
         following, probabilities, state = model.step(current, state, noise, heat)
         current = _consistent(following, current)
         yield current.astype(np.uint8), probabilities
-
-
-def random_stream(model: Model, seed: int, frames: int = 0) -> np.random.Generator:
-    """The random numbers of a seed, from where they stand after `frames` frames."""
-    bits = np.random.PCG64(seed)
-    numbers = frames * model.metadata.noise
-    bits.advance(numbers // 2)  # a draw of 64 bits makes two float32
-    chance = np.random.Generator(bits)
-    if numbers % 2:
-        chance.random(1, np.float32)
-    return chance
 
 
 def _consistent(frame: Floats, before: Floats) -> Floats:

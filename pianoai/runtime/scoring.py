@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pianoai.runtime import chance
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model
 from pianoai.runtime.roll import HELD, PITCHES, SILENT, Roll
@@ -14,7 +15,8 @@ CERTAIN = 1e-6  # no probability is nearer to 0 or 1
 TINIEST = 1e-12  # keeps a division defined
 SEED = 0  # of the noise, so that a score is the same each time
 
-Probabilities = NDArray[np.float64]  # (frames, 88), or with sounding and struck (2, frames, 88)
+Outcomes = np.ndarray[Any, np.dtype[np.bool_]]
+Probabilities = np.ndarray[Any, np.dtype[np.float64]]  # (frames, 88), or with sounding and struck (2, frames, 88)
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,12 @@ def predict(model: Model, roll: Roll) -> Probabilities:
     noise of its own, and their probabilities are averaged before they are calibrated.
     """
     metadata = model.metadata
-    chance = np.random.Generator(np.random.PCG64(SEED))
     temperature = np.array(1.0, np.float32)
     total = np.zeros((2, len(roll) - 1, PITCHES))
-    for _ in range(metadata.samples):
+    for sample in range(metadata.samples):
         state = model.start()
         for at, frame in enumerate(roll[:-1].astype(np.float32)):
-            noise = chance.random(metadata.noise, np.float32)
+            noise = chance.uniform(metadata.noise, SEED, sample, at)
             _, probabilities, state = model.step(frame, state, noise, temperature)
             total[0, at] += probabilities[0]
             total[1, at] += probabilities[0] * probabilities[1]
@@ -117,16 +118,16 @@ def predict(model: Model, roll: Roll) -> Probabilities:
     )
 
 
-def _calibrate(chance: Probabilities, scale: float, offset: float) -> Probabilities:
-    """The probability whose logit is `scale` times the logit of `chance`, plus `offset`."""
+def _calibrate(likely: Probabilities, scale: float, offset: float) -> Probabilities:
+    """The probability whose logit is `scale` times the logit of `likely`, plus `offset`."""
     if (scale, offset) == (1.0, 0.0):
-        return chance
-    clipped = np.clip(chance, CERTAIN, 1 - CERTAIN)
+        return likely
+    clipped = np.clip(likely, CERTAIN, 1 - CERTAIN)
     logit = scale * np.log(clipped / (1 - clipped)) + offset
     return 0.5 * (1 + np.tanh(0.5 * logit))  # the logistic function, without overflow
 
 
-def cross_entropy(chance: Probabilities, happened: NDArray[np.bool_]) -> Probabilities:
+def cross_entropy(likely: Probabilities, happened: Outcomes) -> Probabilities:
     """Nats of every outcome, of the shape of both; probabilities are kept 1e-6 away from 0 and 1."""
-    clipped = np.clip(chance, CERTAIN, 1 - CERTAIN)
+    clipped = np.clip(likely, CERTAIN, 1 - CERTAIN)
     return -np.log(np.where(happened, clipped, 1 - clipped))

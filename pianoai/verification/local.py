@@ -206,6 +206,7 @@ def own_numpy(folder: Path) -> None:
         if source.is_file() and "__pycache__" not in source.parts and packaging.kept(name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / name)
+    shutil.copyfile(packaging.NUMPY_INIT, folder / "numpy/__init__.py")
 
 
 def cool(folder: Path) -> None:

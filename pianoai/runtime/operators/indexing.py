@@ -76,8 +76,8 @@ def scatter_add_(x: Array, dim: int, index: Array, source: Array) -> Array:
 
 
 def masked_select(x: Array, mask: Array) -> Array:
-    x, mask = np.broadcast_arrays(x, mask)
-    return x[mask]
+    both: tuple[Array, ...] = np.broadcast_arrays(x, mask)
+    return both[0][both[1]]
 
 
 def nonzero(x: Array) -> Array:

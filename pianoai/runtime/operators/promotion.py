@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pianoai.runtime.errors import InputError
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 DType = np.dtype[Any]
 Operator = Callable[..., Any]
 
