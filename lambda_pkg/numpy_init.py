@@ -18,15 +18,19 @@ from numpy._core import *  # noqa: E402, F403
 from numpy.version import __version__  # noqa: E402, F401
 # isort: on
 
-PARTS = ("dtypes", "exceptions", "lib", "linalg", "matrixlib", "strings")
+PARTS = {"dtypes", "exceptions", "lib", "linalg", "matrixlib", "strings"}
 
 
 def __getattr__(name: str) -> Any:
-    """A part of NumPy, or a function that one of the modules of `numpy.lib` has. Raises AttributeError."""
-    if name in PARTS:
-        return import_module(f"numpy.{name}")
-    if not name.startswith("_"):
-        for module in vars(import_module("numpy.lib")).values():
+    """A part of NumPy, or what one of the modules of `numpy.lib` and `numpy.matrixlib` has. Raises AttributeError.
+
+    NumPy's code in C asks here too (for `matrix` in every ``outer``) and does not bear that a name is missing.
+    """
+    if name in PARTS or not name.startswith("_"):
+        lib = import_module("numpy.lib")  # before numpy.linalg, which cannot be imported on its own
+        if name in PARTS:
+            return import_module(f"numpy.{name}")
+        for module in (*vars(lib).values(), import_module("numpy.matrixlib")):
             if name in getattr(module, "__all__", ()):
                 return getattr(module, name)
     raise AttributeError(f"numpy has no {name} here; lambda_pkg/numpy_init.py says what it has")

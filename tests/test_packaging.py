@@ -38,14 +38,15 @@ def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
     shutil.copytree(ROOT / "pianoai", root / "pianoai", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "lambda_pkg").mkdir()
-    shutil.copy(ROOT / "lambda_pkg/handler.py", root / "lambda_pkg")
+    for name in ("handler.py", "numpy_init.py"):
+        shutil.copy(ROOT / "lambda_pkg" / name, root / "lambda_pkg")
     (root / "model.ts").write_bytes(b"weights" * 1000)
     cache = root / ".cache/wheels/python3.13-x86_64"
     cache.mkdir(parents=True)
     first = wheel(
         cache / f"numpy-{np.__version__}-cp313-cp313-manylinux_2_28_x86_64.whl",
         {
-            "numpy/__init__.py": "import numpy.typing",
+            "numpy/__init__.py": "import numpy.random",
             "numpy/__init__.pyi": "",
             "numpy/tests/test_a.py": "",
             "numpy/typing/__init__.py": "",
@@ -56,7 +57,8 @@ def project(tmp_path: Path) -> Path:
             "numpy/f2py/__init__.py": "",
             "numpy/testing/__init__.py": "",
             "numpy/fft/__init__.py": "",
-            "numpy/random/LICENSE.md": "free",
+            "numpy/random/__init__.py": "",
+            "numpy/linalg/LICENSE.md": "free",
             "numpy.libs/libopenblas.so": "fast",
             "numpy-1.dist-info/METADATA": "",
             "numpy-1.dist-info/RECORD": "",
@@ -94,15 +96,15 @@ def test_the_contents_of_the_zip(project: Path, monkeypatch: pytest.MonkeyPatch)
         entries = archive.infolist()
         assert archive.testzip() is None
         assert archive.read("model.ts") == b"weights" * 1000
+        assert archive.read("numpy/__init__.py") == (ROOT / "lambda_pkg/numpy_init.py").read_bytes()
         assert archive.read("handler.py") == (ROOT / "lambda_pkg/handler.py").read_bytes()
     assert set(names) == runtime | {
         "handler.py",
         "model.ts",
         "pianoai/__init__.py",
         "numpy/__init__.py",
-        "numpy/typing/__init__.py",
         "numpy/_core/_umath.cpython-313.so",
-        "numpy/random/LICENSE.md",
+        "numpy/linalg/LICENSE.md",
         "numpy.libs/libopenblas.so",
         "numpy-1.dist-info/METADATA",
         "numpy-1.dist-info/licenses/numpy/_core/include/numpy/COPYING",
@@ -125,7 +127,9 @@ def test_the_contents_of_the_zip(project: Path, monkeypatch: pytest.MonkeyPatch)
         "largest": sizes["largest"],
     }
     assert sizes["largest"]["model.ts"] == 7000
-    assert sizes["largest"]["numpy"] == len("import numpy.typing") + len("code") + len("free")
+    assert sizes["largest"]["numpy"] == len((ROOT / "lambda_pkg/numpy_init.py").read_bytes()) + len("code") + len(
+        "free"
+    )
     assert sum(sizes["largest"].values()) == content
 
 

@@ -18,6 +18,7 @@ import pytest
 from pianoai import interpreters, packaging
 from pianoai.packaging import DeployConfig, build, trim, wheels
 from pianoai.runtime.errors import InputError
+from pianoai.verification.local import own_numpy
 from tests.tiny_model import save_archive
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +149,31 @@ def test_the_trimmed_wheels_have_every_name_that_the_zip_uses(tmp_path: Path) ->
     assert {"np.maximum.accumulate", "np.pad"} <= set(used)
     (task / "pianoai/runtime/extra.py").write_text("import numpy as np\nnp.fft.fft\n")
     broken = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "numpy has no fft here" in broken.stderr
+    assert "No module named 'numpy.fft'" in broken.stderr
+
+
+LEFT_OUT = {"char", "core", "ctypeslib", "emath", "f2py", "fft", "ma", "polynomial", "random", "rec", "test", "testing"}
+LEFT_OUT |= {"__array_namespace_info__", "show_config", "typing"}
+
+
+def test_the_file_in_the_place_of_numpys_own_has_its_names(tmp_path: Path) -> None:
+    own_numpy(tmp_path)
+    code = (
+        "import json, sys\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import numpy\n"
+        "assert not {'numpy.lib', 'numpy.linalg', 'numpy.typing'} & set(sys.modules)\n"
+        "missing = [name for name in json.loads(sys.argv[1]) if not hasattr(numpy, name)]\n"
+        "print(json.dumps([numpy.__file__, numpy.__version__, missing, numpy.tri(2).tolist()]))"
+    )
+    command = [sys.executable, "-I", "-S", "-B", "-c", code, json.dumps(np.__all__)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    file, version, missing, lower = json.loads(done.stdout)
+    assert Path(file).is_relative_to(tmp_path)
+    assert version == np.__version__
+    assert set(missing) == LEFT_OUT & set(np.__all__)
+    assert lower == [[1, 0], [1, 1]]
 
 
 @pytest.mark.slow
