@@ -37,6 +37,7 @@ BAD: list[tuple[Any, int, str]] = [
     ("text", 400, "event"),
     ({"tone": 1}, 400, "tone"),
     ({"x" * 1000: 1}, 400, "body"),
+    ({"two\nlines": 1}, 400, "body"),
     ({"route": "sing"}, 404, "route"),
     ({"route": ["health"]}, 404, "route"),
     ({"route": "health", "frames": 1}, 400, "route"),

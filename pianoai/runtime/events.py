@@ -103,7 +103,9 @@ def parse(data: bytes) -> dict[str, Any]:
         if len(found) < len(pairs):
             seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            raise RequestError(400, _name(twice), f"the field {shown(twice)} is there twice", "send every field once")
+            raise RequestError(
+                400, field_name(twice), f"the field {shown(twice)} is there twice", "send every field once"
+            )
         return found
 
     try:
@@ -119,8 +121,10 @@ def parse(data: bytes) -> dict[str, Any]:
     return fields
 
 
-def _name(field: str) -> str:
-    return field if field.isascii() and field.isidentifier() and len(field) <= 40 else "body"
+def field_name(name: object) -> str:
+    """What an answer calls a field that it does not know: by its name if that is a short plain word, else the body."""
+    plain = isinstance(name, str) and name.isascii() and name.isidentifier() and len(name) <= 40
+    return str(name) if plain else "body"
 
 
 def refusal(error: RequestError) -> dict[str, Any]:

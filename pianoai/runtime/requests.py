@@ -5,7 +5,7 @@ from typing import Any
 
 from pianoai.runtime import prompts, sampling, token
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.events import RequestError
+from pianoai.runtime.events import RequestError, field_name
 from pianoai.runtime.model import Metadata
 from pianoai.runtime.roll import Roll
 from pianoai.runtime.sampling import Settings, shown
@@ -41,8 +41,7 @@ def read(fields: dict[str, Any], metadata: Metadata, model: str) -> Request:
     """The request in some fields; `model` is the checksum of the model's file. Raises RequestError."""
     for name in fields:
         if name not in FIELDS:
-            field = name if isinstance(name, str) and len(name) <= 40 else "body"
-            raise RequestError(400, field, f"unknown field {shown(name)}", f"known are {', '.join(FIELDS)}")
+            raise RequestError(400, field_name(name), f"unknown field {shown(name)}", f"known are {', '.join(FIELDS)}")
     # None stands for an absent field everywhere.
     given = {name: value for name, value in fields.items() if value is not None}
     frames = _frames(given, metadata.frames_per_beat)
