@@ -81,5 +81,5 @@ def health(fields: dict[str, Any]) -> dict[str, Any]:
             "frames_per_beat": metadata.frames_per_beat,
             "window": metadata.window,
         },
-        "limits": {"body_bytes": events.MOST_BODY} | requests.limits(metadata) | {"notes": composing.MOST_NOTES},
+        "limits": {"body_bytes": events.MOST_BODY} | requests.limits(metadata),
     }

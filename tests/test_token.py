@@ -26,7 +26,7 @@ def forged(header: bytes, content: bytes) -> str:
     return base64.urlsafe_b64encode(data + hashlib.sha256(data).digest()[:8]).decode()
 
 
-def header(seed: int = 1, drawn: int = 2, tempo: float = 90.0, version: int = 1) -> bytes:
+def header(seed: int = 1, drawn: int = 2, tempo: float = 90.0, version: int = 2) -> bytes:
     return struct.pack("<B8sQQd", version, bytes.fromhex(MODEL)[:8], seed, drawn, tempo)
 
 
@@ -49,12 +49,12 @@ def test_the_ending_keeps_the_velocity_of_notes_that_began_before_it() -> None:
     piece[:, 0] = [90, 1, 1, 1, 1, 1, 1, 1]
     piece[:, 1] = [0, 0, 50, 1, 0, 0, 30, 1]
     piece[:, 2] = 1
-    ending = token.ending(piece, 5)  # five frames, and the one before
+    ending = token.ending(piece, 6)
     assert ending[:, 0].tolist() == [90, 1, 1, 1, 1, 1]
     assert ending[:, 1].tolist() == [50, 1, 0, 0, 30, 1]
     assert ending[:, 2].tolist() == [64, 1, 1, 1, 1, 1]
     assert piece[2, 0] == 1  # the argument is left as it was
-    assert (token.ending(piece[:6], 5) == piece[:6]).all()
+    assert (token.ending(piece[:6], 6) == piece[:6]).all()
 
 
 def test_every_damaged_letter_is_noticed() -> None:
@@ -102,7 +102,7 @@ def test_a_token_of_another_model_or_version_is_told_apart() -> None:
     with pytest.raises(token.OtherModelError, match="another model"):
         token.read(text, "f" * 64, 8)
     with pytest.raises(token.OtherModelError):
-        token.read(forged(header(version=2), packed(1)), MODEL, 8)
+        token.read(forged(header(version=1), packed(1)), MODEL, 8)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -111,7 +111,7 @@ def test_every_family_goes_on_as_if_unbroken(music: Windows, name: str, at: int)
     model = runtime.load(archive_of(checkpoint_of(name, music), music))
     middle, temperature = np.full(model.metadata.noise, 0.5, np.float32), np.array(1.0, np.float32)
     piece = np.asarray(next(music.rolls("train")))[: at + 20]
-    text = token.write(Token(token.ending(piece[:at], model.metadata.reach), 0, 0, 120.0), MODEL)
+    text = token.write(Token(token.ending(piece[:at], model.metadata.reach + 1), 0, 0, 120.0), MODEL)
     heard = token.read(text, MODEL, model.metadata.reach).frames
 
     def said_after(before: Roll) -> list[Floats]:

@@ -308,7 +308,7 @@ import pathlib
 def lambda_handler(event, context):
     {at_call}
     sum(range(10_000 * event["frames"]))
-    return {{"frames": event["frames"]}}
+    return {{"frames": event["frames"], "prompt_frames": len(event.get("prompt", []))}}
 """
 
 

@@ -10,11 +10,10 @@ import numpy as np
 
 from pianoai.runtime import chance, midi, sampling, token
 from pianoai.runtime.model import Model, State
-from pianoai.runtime.requests import Request
+from pianoai.runtime.requests import MOST_NOTES, Request
 from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, SILENT, TICKS_PER_BEAT, Floats, Roll, roll_to_notes
 from pianoai.runtime.scoring import cross_entropy
 
-MOST_NOTES = 8000  # in one answer: 0.7 MB of the 6 that Lambda sends
 # Seconds of a whole processor that writing takes, about twice what was measured: fixed, a note, a frame.
 WRITING = {"notes": (0.005, 6e-6, 0.0), "midi": (0.005, 1.2e-5, 0.0), "roll": (0.005, 0.0, 1.6e-5)}
 MARGIN = 0.2  # seconds that Lambda may need to take the answer
@@ -31,10 +30,12 @@ class Budget:
     slower this request has run so far than it would have on a whole one.
     """
 
-    def __init__(self, remaining: Remaining, form: str) -> None:
+    def __init__(self, remaining: Remaining, request: Request) -> None:
         self.remaining = remaining
-        self.form = form
-        self.frames = self.notes = 0  # to write, so far
+        self.form = request.format
+        repeated = (request.variations or 1) if request.include_prompt else 0  # times that the prompt is written
+        self.frames = repeated * len(request.heard)  # to write, so far
+        self.notes = repeated * int(np.count_nonzero(request.heard > HELD))
         self.began = time.perf_counter(), time.process_time()
         self.divide(1)
 
@@ -72,7 +73,7 @@ def compose(model: Model, checksum: str, request: Request, remaining: Remaining)
     Where they do not suffice, or MOST_NOTES is reached, the music is shorter than asked for and "complete" is false.
     """
     heard = request.heard if len(request.heard) else np.zeros((1, PITCHES), np.uint8)
-    budget = Budget(remaining, request.format)
+    budget = Budget(remaining, request)
     state = hear(model, heard[:-1], budget)
     pieces = []
     seeds = choose_seeds(request)
@@ -151,7 +152,7 @@ def write(model: Model, checksum: str, request: Request, heard: Roll, piece: Pie
     """A piece as an answer says it."""
     metadata = model.metadata
     whole = np.concatenate([heard, piece.frames])
-    place = token.Token(token.ending(whole, metadata.reach), piece.seed, piece.drawn, request.tempo)
+    place = token.Token(token.ending(whole, metadata.reach + 1), piece.seed, piece.drawn, request.tempo)
     answer = {
         "seed": piece.seed,
         "frames": len(piece.frames),

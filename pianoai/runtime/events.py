@@ -43,7 +43,8 @@ def read_event(event: object) -> Call:
     if is_http(event):
         return _read_http(event)
     fields = dict(event)
-    route = fields.pop("route", "generate")
+    route = fields.pop("route", None)
+    route = "generate" if route is None else route
     if not isinstance(route, str) or route not in METHODS:
         raise RequestError(404, "route", f"route is {shown(route)}", f"choose one of {', '.join(METHODS)}")
     return Call(route, fields)

@@ -25,9 +25,12 @@ from pianoai.runtime.roll import (
     read_frames,
 )
 from pianoai.runtime.sampling import PROMPT_WINDOWS, shown
+from pianoai.runtime.token import ending
 
 MOST_FRAMES = 16_384  # of a prompt, however few of them are heard
 MOST_NOTES = 8192
+FASTEST = 1000  # quarter notes a minute
+SLOWEST = 4
 MOST_PITCHES = 100_000  # in all frames of a prompt together
 MOST_MIDI = 48 * 1024  # bytes: any 48 KB are refused within 50 ms, and reading them takes some 5 MB
 NOTE_FIELDS = ("pitch", "start", "duration", "velocity", "tied")
@@ -35,7 +38,10 @@ FORMS = "send a list of frames, each a list of pitches; a list of notes; or a MI
 
 
 def read(prompt: Any, metadata: Metadata) -> tuple[Roll, float]:
-    """The part of a prompt that the model hears ``(n, 88)``, and its tempo. Raises RequestError."""
+    """The part of a prompt that the model hears ``(n, 88)``, and its tempo, or the nearest that an answer may have.
+
+    Raises RequestError.
+    """
     heard = PROMPT_WINDOWS * metadata.window
     if prompt is None or prompt == []:
         return np.zeros((0, PITCHES), np.uint8), midi.DEFAULT_TEMPO
@@ -44,10 +50,11 @@ def read(prompt: Any, metadata: Metadata) -> tuple[Roll, float]:
     elif isinstance(prompt, list) and isinstance(prompt[0], dict):
         notes, tempo = _notes(prompt), midi.DEFAULT_TEMPO
     elif isinstance(prompt, list):
-        return _frames(prompt)[-heard:], midi.DEFAULT_TEMPO
+        return ending(_frames(prompt), heard), midi.DEFAULT_TEMPO
     else:
         raise RequestError(400, "prompt", f"prompt is {shown(prompt)}", FORMS)
-    return notes_to_roll(last(notes, heard, metadata.frames_per_beat), metadata.frames_per_beat)[-heard:], tempo
+    frames = notes_to_roll(last(notes, heard, metadata.frames_per_beat), metadata.frames_per_beat)
+    return ending(frames, heard), min(max(tempo, SLOWEST), FASTEST)
 
 
 def last(notes: Notes, frames: int, frames_per_beat: int) -> Notes:
@@ -94,6 +101,7 @@ def _note(note: Any, where: str) -> tuple[int, int, int, int]:
     for name in note:
         if name not in NOTE_FIELDS:
             raise RequestError(400, where, f"{where} has the unknown field {shown(name)}", _known(NOTE_FIELDS))
+    note = {name: value for name, value in note.items() if value is not None}
     for name in ("pitch", "start", "duration"):
         if name not in note:
             raise RequestError(400, f"{where}.{name}", f"{where} has no {name}", "a note has pitch, start and duration")

@@ -7,14 +7,14 @@ from pianoai.runtime import prompts, sampling, token
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.events import RequestError, field_name
 from pianoai.runtime.model import Metadata
-from pianoai.runtime.roll import Roll
+from pianoai.runtime.prompts import FASTEST, SLOWEST
+from pianoai.runtime.roll import HELD, Roll
 from pianoai.runtime.sampling import Settings, shown
 
 FRAMES = 128  # unless another number is asked for
 MOST_FRAMES = 2048  # in one answer, all variations together
 MOST_VARIATIONS = 8
-FASTEST = 1000  # quarter notes a minute
-SLOWEST = 4
+MOST_NOTES = 8000  # in one answer: 0.7 MB of the 6 that Lambda sends
 FORMATS = ("notes", "midi", "roll")
 FIELDS = (
     *("prompt", "state", "frames", "beats", "temperature", "top_p", "min_p"),
@@ -68,6 +68,10 @@ def read(fields: dict[str, Any], metadata: Metadata, model: str) -> Request:
     heard, own = prompts.read(given.get("prompt"), metadata)
     if resumed is not None:
         heard, own = resumed.frames, resumed.tempo
+    repeated = int((heard > HELD).sum()) * (variations or 1) if include else 0
+    if repeated > MOST_NOTES:
+        error = f"an answer has at most {MOST_NOTES} notes, and those of the prompt alone would be {repeated}"
+        raise RequestError(400, "include_prompt", error, "leave it out and put the prompt before the answer yourself")
     return Request(heard, resumed, frames, settings, seed, own if tempo is None else tempo, variations, form, include)
 
 
@@ -122,6 +126,7 @@ def limits(metadata: Metadata) -> dict[str, int]:
     return {
         "frames": MOST_FRAMES,
         "variations": MOST_VARIATIONS,
+        "notes": MOST_NOTES,
         "heard_frames": sampling.PROMPT_WINDOWS * metadata.window,
         "prompt_frames": prompts.MOST_FRAMES,
         "prompt_notes": prompts.MOST_NOTES,

@@ -24,7 +24,7 @@ from pianoai.runtime.midi import MICROSECONDS
 from pianoai.runtime.roll import LOUDEST, PITCHES, Roll, velocities
 from pianoai.runtime.sampling import LARGEST_SEED
 
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<B8sQQd")  # version, checksum of the model, seed, frames drawn with it, tempo
 CHECK = 8  # bytes of the checksum
 MOST_DRAWN = 2**48
@@ -45,13 +45,12 @@ class Token:
     tempo: float  # quarter notes a minute
 
 
-def ending(frames: Roll, reach: int) -> Roll:
-    """The last frames of a piece ``(n, 88)`` that a model with this `Metadata.reach` must hear, and one before them.
+def ending(frames: Roll, most: int) -> Roll:
+    """The last frames of a piece ``(n, 88)``, at most so many.
 
     Where earlier frames are cut off, notes held in the first one left are written as struck, so that their velocity is
-    not lost; that frame stands just outside what the model can attend to.
+    not lost.
     """
-    most = reach + 1
     kept = frames[-most:].copy()
     if len(frames) > most:
         kept[0] = velocities(frames)[-most]

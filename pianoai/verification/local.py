@@ -28,6 +28,12 @@ TOOLS = Path("lambda_pkg/verify-requirements.txt")
 COLD_STARTS, REPEATS = 3, 3
 SHORT, LONG = 64, 192  # frames: what a frame costs is the difference, so that what a call costs is not in it
 SEED = 7
+# As many notes as an answer may hold: every second key in every frame, struck anew each time.
+LARGE: dict[str, Any] = {
+    "prompt": [list(range(21 + at % 2, 109, 2)) for at in range(181)],
+    "include_prompt": True,
+    "frames": 4,
+}
 
 
 class Skip(Exception):
@@ -158,6 +164,7 @@ def measure(bench: Bench, group: ControlGroup | None, frames: int, share: float)
                 throttled, piece = per_frame(function), seconds(function, frames)
             else:
                 throttled, piece = free / share, piece / share
+            large(function)
             resident, peak = function.resident_mb(), group.peak() if group else None
     return {
         "init_seconds": init,
@@ -176,6 +183,7 @@ def survives(bench: Bench, group: ControlGroup, frames: int) -> bool:
     with group, unpacked(bench, group), running(bench.setting, group, bench.mounts) as function:
         try:
             seconds(function, frames)
+            large(function)
             function.init_seconds()
         except InputError:
             return False
@@ -194,6 +202,13 @@ def seconds(function: Function, frames: int) -> float:
     if answer.get("frames") != frames or "error" in answer:
         raise InputError(f"the function did not compose {frames} frames: {str(answer)[:200]}")
     return spent
+
+
+def large(function: Function) -> None:
+    """Have the largest answer written. Raises InputError when it is not."""
+    answer, _ = function.invoke(LARGE)
+    if answer.get("prompt_frames") != len(LARGE["prompt"]):
+        raise InputError(f"the function did not answer its largest request: {str(answer)[:200]}")
 
 
 def own_numpy(folder: Path) -> None:
