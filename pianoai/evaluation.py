@@ -81,7 +81,7 @@ def evaluate(
     generated = roll_outs(stepping, prompts, config.frames, config.temperature, config.seed)
     again = roll_outs(stepping, prompts[:1], config.frames // 8, config.temperature, config.seed)
     metrics["stability"] = rounded(
-        behaviour(generated, real)
+        behaviour(generated, real, windows.frames_per_beat)
         | {
             "valid_nll_spread": training["valid_nll_spread"],
             "same_output": int(np.array_equal(again[0], generated[0][: len(again[0])])),

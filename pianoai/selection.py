@@ -16,7 +16,7 @@ COLUMNS = {
     "test_nll": ("test", "nll"),
     "spread": ("stability", "valid_nll_spread"),
     "density_ratio": ("stability", "density_ratio"),
-    "longest_repeat": ("stability", "longest_repeat"),
+    "standstill": ("stability", "standstill"),
     "parameters": ("complexity", "parameters"),
     "multiply_adds": ("complexity", "multiply_adds"),
     "bytes": ("deployability", "bytes"),
@@ -32,7 +32,7 @@ class SelectConfig:
     min_skill: float = bounded()
     max_bytes: int = bounded(least=1)
     max_parameters: int = bounded(least=1)
-    max_repeat: int = bounded(least=1)
+    max_standstill: float = bounded(least=0, most=1)
     max_density_change: float = bounded(least=1)
 
 
@@ -82,7 +82,7 @@ def constraints(metrics: Metrics, config: SelectConfig) -> list[str]:
         f"over {config.max_bytes} bytes": deployable["bytes"] <= config.max_bytes,
         f"over {config.max_parameters} parameters": metrics["complexity"]["parameters"] <= config.max_parameters,
         "equal input gives different output": bool(stable["same_output"] and deployable["same_bytes"]),
-        f"repeats one frame over {config.max_repeat} times": stable["longest_repeat"] <= config.max_repeat,
+        f"stands still over {config.max_standstill:g} of the time": stable["standstill"] <= config.max_standstill,
         f"density off by more than a factor of {config.max_density_change}": (
             1 / config.max_density_change <= ratio <= config.max_density_change
         ),

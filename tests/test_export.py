@@ -241,6 +241,8 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
             "density_drift",
             "density_ratio",
             "longest_repeat",
+            "real_standstill",
+            "standstill",
             "same_output",
             "silence",
             "silence_drift",

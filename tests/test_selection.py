@@ -11,7 +11,7 @@ RULE = SelectConfig(
     min_skill=0.0,
     max_bytes=1000,
     max_parameters=500,
-    max_repeat=100,
+    max_standstill=0.4,
     max_density_change=2.0,
 )
 
@@ -20,7 +20,7 @@ def metrics(nll: float, multiply_adds: int, **changes: Any) -> dict[str, dict[st
     found: dict[str, dict[str, Any]] = {
         "valid": {"nll": nll, "nll_changed": nll, "skill": 9 - nll, "onset_f1": 0.5, "mse": 0.1, "cosine": 0.2},
         "test": {"nll": 100 - nll},  # the opposite order: the test set must not matter
-        "stability": {"valid_nll_spread": 0.1, "density_ratio": 1.0, "longest_repeat": 20, "same_output": 1},
+        "stability": {"valid_nll_spread": 0.1, "density_ratio": 1.0, "standstill": 0.1, "same_output": 1},
         "complexity": {"parameters": 400, "multiply_adds": multiply_adds},
         "deployability": {"exports": 1, "reason": "", "missing_operators": 0, "bytes": 900, "same_bytes": 1},
     }
@@ -60,7 +60,7 @@ def test_within_the_tolerance_the_cheaper_step_wins() -> None:
         ({"complexity__parameters": 501}, "over 500 parameters"),
         ({"deployability__same_bytes": 0}, "equal input gives different output"),
         ({"stability__same_output": 0}, "equal input gives different output"),
-        ({"stability__longest_repeat": 101}, "repeats one frame over 100 times"),
+        ({"stability__standstill": 0.41}, "stands still over 0.4 of the time"),
         ({"stability__density_ratio": 2.1}, "density off by more than a factor of 2.0"),
         ({"stability__density_ratio": 0.4}, "density off by more than a factor of 2.0"),
     ],

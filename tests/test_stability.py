@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pianoai.metrics.stability import behaviour, density, longest_repeat, silence
+from pianoai.metrics.stability import behaviour, density, runs, silence, standstill
 from pianoai.runtime.roll import Roll
 
 
@@ -12,10 +12,19 @@ def roll(rows: list[list[int]]) -> Roll:
     return found
 
 
-def test_longest_repeat_ignores_whether_a_note_is_held_or_struck() -> None:
-    assert longest_repeat(roll([[60], [1], [60], [0, 60], [0, 1], [60]])) == 3
-    assert longest_repeat(roll([[0]] * 4)) == 4
-    assert longest_repeat(roll([[1]])) == 1
+def test_runs_ignore_whether_a_note_is_held_or_struck() -> None:
+    assert runs(roll([[60], [1], [60], [0, 60], [0, 1], [60]])).tolist() == [3, 2, 1]
+    assert runs(roll([[0]] * 4)).tolist() == [4]
+    assert runs(roll([[1]])).tolist() == [1]
+    assert runs(roll([])).tolist() == []
+
+
+def test_a_standstill_lasts_over_four_beats() -> None:
+    # At two frames a beat over 8 frames: the run of 9 counts, that of 8 does not, in another roll the 10 do.
+    rolls = [roll([[60]] + [[1]] * 8 + [[0]] * 8), roll([[0, 60]] + [[0, 1]] * 9 + [[0]])]
+    assert standstill(rolls, 2) == 19 / 28
+    assert standstill(rolls, 4) == 0
+    assert standstill([roll([])], 4) == 0
 
 
 def test_density_and_silence() -> None:
@@ -26,10 +35,12 @@ def test_density_and_silence() -> None:
 
 def test_drift_is_the_last_quarter_less_the_first() -> None:
     generated = roll([[60], [60], [50], [1], [1], [1], [0], [70, 70, 70]])
-    found = behaviour([generated], [roll([[60], [0]])])
+    found = behaviour([generated], [roll([[60], [0]])], 1)
     assert found["density"] == pytest.approx(9 / 8)
     assert found["density_ratio"] == pytest.approx(9 / 8 / 0.5)
     assert found["density_drift"] == pytest.approx(3 / 2 - 1)
     assert found["silence"] == pytest.approx(1 / 8)
     assert found["silence_drift"] == pytest.approx(1 / 2)
     assert found["longest_repeat"] == 6
+    assert found["standstill"] == 6 / 8
+    assert found["real_standstill"] == 0

@@ -1,6 +1,7 @@
 """How a model behaves when it hears only itself: long roll-outs, and what repeats."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model
@@ -13,12 +14,15 @@ def roll_outs(model: Model, prompts: list[Roll], frames: int, temperature: float
     return [generate(model, prompt, frames, temperature, seed + at) for at, prompt in enumerate(prompts)]
 
 
-def behaviour(rolls: list[Roll], real: list[Roll]) -> dict[str, float]:
-    """Density and silence of generated rolls (frames, 88), their drift, and the longest standstill.
+LASTING = 4  # beats after which the same notes are a standstill
+
+
+def behaviour(rolls: list[Roll], real: list[Roll], frames_per_beat: int) -> dict[str, float]:
+    """Density and silence of generated rolls (frames, 88), their drift, and how much they stand still.
 
     density: notes that sound, per frame; density_ratio: that of the roll-outs over that of real music.
-    Drift is the last quarter of a roll-out less its first quarter. longest_repeat: frames in a row, over
-    all roll-outs, in which the same pitches sound (a note struck again is a repeat as well).
+    Drift is the last quarter of a roll-out less its first quarter. standstill: see there; longest_repeat: the
+    longest of those runs in any roll-out.
     """
     if not density(real):
         raise InputError(
@@ -33,7 +37,9 @@ def behaviour(rolls: list[Roll], real: list[Roll]) -> dict[str, float]:
         "density_drift": density(last) - density(first),
         "silence": silence(rolls),
         "silence_drift": silence(last) - silence(first),
-        "longest_repeat": max(longest_repeat(roll) for roll in rolls),
+        "standstill": standstill(rolls, frames_per_beat),
+        "real_standstill": standstill(real, frames_per_beat),
+        "longest_repeat": max(int(runs(roll).max(initial=0)) for roll in rolls),
     }
 
 
@@ -47,11 +53,16 @@ def silence(rolls: list[Roll]) -> float:
     return sum(int((~roll.any(axis=1)).sum()) for roll in rolls) / sum(len(roll) for roll in rolls)
 
 
-def longest_repeat(roll: Roll) -> int:
-    """The longest run of frames in which the same pitches sound; 0 for an empty roll."""
+def standstill(rolls: list[Roll], frames_per_beat: int) -> float:
+    """Share of frames in runs of over 4 beats in which the same pitches sound, however often they are struck."""
+    lengths = np.concatenate([runs(roll) for roll in rolls])
+    return float(lengths[lengths > LASTING * frames_per_beat].sum() / max(lengths.sum(), 1))
+
+
+def runs(roll: Roll) -> NDArray[np.intp]:
+    """The lengths, in order, of the longest runs of frames in which the same pitches sound."""
     if not len(roll):
-        return 0
+        return np.zeros(0, np.intp)
     sounding = roll > 0
     breaks = np.flatnonzero((sounding[1:] != sounding[:-1]).any(axis=1)) + 1
-    edges = np.concatenate([[0], breaks, [len(roll)]])
-    return int(np.diff(edges).max())
+    return np.diff(np.concatenate([[0], breaks, [len(roll)]]))
