@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pianoai.runtime import plan as planning
 from pianoai.runtime import torchscript
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.plan import Plan
-from tests.test_translation import handmade
+from tests.test_translation import handmade, repeated
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 W, V = torch.linspace(-1, 1, 24).view(4, 6), torch.linspace(-2, 1, 6)
@@ -450,3 +451,28 @@ def test_many_layers_on_one_weight_do_not_copy_it_each_time() -> None:
     assert plan is not None
     assert tracemalloc.get_traced_memory()[1] < 40 << 20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return torch.linear(x, CONSTANTS.c0)",
+        "return torch.linear(torch.layer_norm(x, [88], CONSTANTS.c1), CONSTANTS.c0)",
+        "y = torch.mul(CONSTANTS.c2, torch.sum(x))\n" + "z = torch.mean(y, [-1])\n" * 200 + "return torch.add(x, z)",
+        "y = torch.expand(torch.mul(x, 2), [99, 88])\n" + "z = torch.softmax(y, -1)\n" * 200 + "return x",
+    ],
+)
+def test_what_a_plan_keeps_beside_its_results_is_bounded(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "KEPT", 2**16)
+    constants = b"(" + repeated("Float", 2**18, 88) + repeated("Float", 88) + repeated("Float", 2**20) + b"t"
+    script = torchscript.load(handmade(body, constants=constants, storage=np.float32(0.5).tobytes()))
+    x = np.arange(88, dtype=np.float32)
+    expected = script(x)
+    tracemalloc.start()
+    plan = script.plan("forward", np.ones(88, np.float32))
+    assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    tracemalloc.stop()
+    assert plan is not None
+    plan.inputs[0][...] = x
+    plan.run()
+    np.testing.assert_allclose(plan.outputs[0], expected, rtol=1e-5, atol=1e-5)

@@ -2,6 +2,8 @@
 
 import io
 import math
+import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -10,19 +12,38 @@ import pytest
 from pianoai.runtime import limits
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.torchscript import load
+from pianoai.runtime.translation import Names
 
 
-def handmade(body: str, arguments: str = "x: Tensor", above: str = "") -> bytes:
-    """An archive whose one module has this code."""
+def handmade(
+    body: str,
+    arguments: str = "x: Tensor",
+    above: str = "",
+    state: bytes = b"}",
+    constants: bytes = b")",
+    storage: bytes = b"",
+) -> bytes:
+    """An archive whose one module has this code, this state and these constants; `storage` is the constants' first."""
     lines = "".join(f"    {line}\n" for line in body.split("\n"))
     head = f"class M(Module):\n  __parameters__ = []\n  def forward(self: __torch__.M, {arguments}) -> Tensor:\n"
     code = above + head + lines
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("m/code/__torch__.py", code)
-        archive.writestr("m/constants.pkl", b"\x80\x02).")
-        archive.writestr("m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81}b.")
+        archive.writestr("m/constants.pkl", b"\x80\x02" + constants + b".")
+        archive.writestr("m/constants/0", storage)
+        archive.writestr("m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81" + state + b"b.")
     return buffer.getvalue()
+
+
+def repeated(kind: str, *shape: int) -> bytes:
+    """The pickle of a tensor of that shape, all of it the one value of the first storage."""
+    plain = {size: b"J" + struct.pack("<i", size) for size in (0, 1, *shape)}
+    sizes, strides = b"".join(plain[size] for size in shape), plain[0] * len(shape)
+    texts = [b"X" + struct.pack("<I", len(text)) + text for text in (b"storage", b"0", b"cpu")]
+    reference = b"(" + texts[0] + f"ctorch\n{kind}Storage\n".encode() + texts[1] + texts[2] + plain[1] + b"tQ"
+    arguments = b"(" + reference + plain[0] + b"(" + sizes + b"t(" + strides + b"t\x89ccollections\nOrderedDict\n)Rt"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"R"
 
 
 def test_named_tuples_are_types_only() -> None:
@@ -221,6 +242,11 @@ HUGE = 2**40
         "torch.index(torch.ones([1, 65536]), [torch.zeros([65536], dtype=4)])",
         "torch.index_select(torch.ones([1, 65536]), 0, torch.zeros([65536], dtype=4))",
         "torch.embedding(torch.ones([1, 65536]), torch.zeros([65536], dtype=4))",
+        f"torch.nonzero(torch.ones([9999999{', 1' * 60}]))",
+        f"torch.where(torch.ones([9999999{', 1' * 60}]))",
+        f"torch.index(torch.ones([9999999{', 1' * 60}, 2]), [torch.ones([9999999{', 1' * 60}], dtype=11)])",
+        "torch.prelu(torch.ones([65536, 1]), torch.ones([65536]))",
+        "torch.batch_norm(torch.ones([9, 1, 99999]), x, x, torch.ones([99]), torch.ones([99]), False, 0.1, 0.1, False)",
     ],
 )
 def test_giants_are_not_made(expression: str) -> None:
@@ -246,8 +272,18 @@ def test_giants_are_not_made(expression: str) -> None:
         ("y = torch.ones([999])\nreturn torch.einsum('i,j,k,l->', [y, y, y, y])", "reads and computes more than 4096"),
         ("return torch.mul([1], 1099511627776)", "longer than 65536"),
         ("return torch.mul('ab', 1099511627776)", "longer than 65536"),
-        ("return torch.addcmul([], [1], 65536, value=65536)", "longer than 65536"),
-        ("return torch.rsub([1], [1], 99999999999)", "longer than 65536"),
+        ("return torch.addcmul([], [1], 65536, value=65536)", "torch.addcmul takes neither lists nor texts"),
+        ("return torch.rsub([1], [1], 99999999999)", "torch.rsub takes neither lists nor texts"),
+        ("return torch.remainder('%1900000000d', 5)", "torch.remainder takes neither lists nor texts"),
+        ("return torch.remainder(a='%1900000000d', b=5)", "torch.remainder takes neither lists nor texts"),
+        ("return torch.fmod(x, [1])", "torch.fmod takes neither lists nor texts"),
+        ("return torch.__derive_index(2147483647, '', 'ab')", "torch.__derive_index takes neither lists nor texts"),
+        ("return torch.floordiv([1], 2)", "torch.floordiv takes neither lists nor texts"),
+        ("return torch.tensor(['" + "a" * 30000 + "'" + ", 'a'" * 30000 + "])", "takes lists of numbers alone"),
+        ("return torch.roll(['a', 'b'], [1])", "takes lists of numbers alone"),
+        ("return torch.roll([x, x], [1])", "takes lists of numbers alone"),
+        ("return torch.roll([None, 7], [1])", "the result is no tensor of numbers"),
+        ("return torch._set_item(x, 0, 1)", "only lists and dicts are given items"),
         ("y = [1]\nfor i in range(60):\n  y = torch.add(y, y)\nreturn y", "longer than 65536"),
         ("y = 'a'\nfor i in range(60):\n  y = torch.add(y, y)\nreturn y", "longer than 65536"),
         ("y = 'a'\nfor i in range(60):\n  y = torch.format('{}{}', y, y)\nreturn y", "longer than 65536"),
@@ -321,3 +357,59 @@ def test_code_that_python_itself_refuses() -> None:
         load(handmade("return [" + "0," * 600_000 + "]"))
     with pytest.raises(InputError, match=r"is not TorchScript|nested too deeply"):
         load(handmade("return x" + ".a" * 100_000))
+
+
+def test_only_functions_of_the_archive_are_called() -> None:
+    above = "def double(x: Tensor) -> Tensor:\n  return torch.add(x, x)\n"
+    assert load(handmade("f = __torch__.double\nreturn f(x)", above=above))(4) == 8
+    for name in (b"collections\nOrderedDict", b"torch._utils\n_rebuild_tensor_v2", b"torch.jit._pickle\nbuild_intlist"):
+        state = b"}(X\x01\x00\x00\x00fc" + name + b"\nu"
+        for body in ("f = self.f\nreturn f([(1, 2)])", "f = torch.device\nreturn f(x)", "f = x\nreturn f(x)"):
+            with pytest.raises(InputError, match=r"what is no function of its own|the unknown name torch"):
+                load(handmade(body, state=state))(1)
+    with pytest.raises(InputError, match="what is no function of its own"):
+        load(handmade("f = self.f\nreturn f()", state=b"}(X\x01\x00\x00\x00fc__torch__\nM\nu"))(1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return {y: 1}",
+        "d = {'a': 1}\nreturn d[y]",
+        "d = {'a': 1}\nreturn torch._set_item(d, y, 1)",
+        "d = {'a': 1}\nreturn torch.pop(d, y)",
+    ],
+)
+def test_keys_that_double_are_not_looked_up(body: str) -> None:
+    script = load(handmade("y = ('a', 'b')\nfor i in range(60):\n  y = (y, y)\n" + body))
+    with pytest.raises(InputError, match="the keys of a dict must be texts or numbers"):
+        script(1)
+    plain = "d = {'a': 1, 2: 3}\ne = torch._set_item(d, 0.5, 4)\nreturn (d['a'], torch.pop(d, 2), d[0.5], torch.len(d))"
+    assert load(handmade(plain))(1) == (1, 3, 4, 2)
+
+
+def test_a_value_repeated_in_no_memory_is_not_converted_at_load() -> None:
+    constants = b"(" + repeated("Half", 2**28) + b"t"
+    tracemalloc.start()
+    script = load(handmade("return torch.to(CONSTANTS.c0, 6)", constants=constants, storage=bytes(2)))
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+    with pytest.raises(InputError, match=r"torch\.to would make an array of more than 33554432 elements"):
+        script(1)
+
+
+def test_constants_beyond_what_a_script_keeps_are_converted_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "return (torch.to(CONSTANTS.c0, 6), torch.to(CONSTANTS.c0, 7), torch.to(CONSTANTS.c0, 6))"
+    constants = b"(" + repeated("Half", 3) + b"t"
+    for room, kept in ((0, []), (12, [0]), (36, [0, 1])):
+        monkeypatch.setattr(Names, "_room", room)
+        script = load(handmade(body, constants=constants, storage=np.float16(1.5).tobytes()))
+        first, second = script(1), script(1)
+        assert [at for at in range(2) if first[at] is second[at]] == kept
+        assert [value.dtype.name for value in first] == ["float32", "float64", "float32"]
+        assert all(value.tolist() == [1.5, 1.5, 1.5] for value in first)
+
+
+def test_a_product_that_is_added_may_be_large() -> None:
+    body = "a = torch.ones([8, 64, 64])\nreturn torch.baddbmm(a, a, a)"
+    np.testing.assert_array_equal(load(handmade(body))(1), np.full((8, 64, 64), 65, np.float32))

@@ -8,7 +8,7 @@ import pickle
 import re
 import zipfile
 import zlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +17,11 @@ import numpy as np
 
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.operators.promotion import Array
+from pianoai.runtime.operators.values import key
 
 LARGEST = 256 * 1024 * 1024  # bytes of all entries, unpacked
+LONGEST_PICKLE = 1024 * 1024  # bytes: reading takes a hundred times as many
+MOST_DIMENSIONS = 64  # of an array of NumPy's
 STORAGES = {
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
@@ -32,6 +35,9 @@ STORAGES = {
 }
 # These only tell torch the element type of a list.
 TYPED_LISTS = {"build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag"}
+# The instructions of a pickle that torch writes, but for those that _Unpickler has itself.
+INSTRUCTIONS = """PROTO STOP MARK GLOBAL NEWOBJ REDUCE BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT
+BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPENDS EMPTY_DICT BINPUT LONG_BINPUT BINGET LONG_BINGET"""
 
 
 class ModuleState:
@@ -41,11 +47,6 @@ class ModuleState:
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-            raise pickle.UnpicklingError(f"the state of {self.type_name} is not a dict of names")
-        self.state = state
 
 
 class Archive:
@@ -124,6 +125,8 @@ class Archive:
             raise InputError(f"{self.name}: unpacks to more than {LARGEST >> 20} MB")
 
     def _unpickle(self, entries: dict[str, bytes], folder: str, writable: bool) -> Any:
+        if len(entries[f"{folder}.pkl"]) > LONGEST_PICKLE:
+            raise InputError(f"{self.name}: {folder}.pkl is longer than {LONGEST_PICKLE >> 20} MB")
         try:
             return _Unpickler(entries, folder, writable).load()
         except InputError as error:
@@ -137,10 +140,44 @@ class _Unpickler(pickle._Unpickler):
     """Rebuilds arrays and modules, and nothing else.
 
     Python's own implementation, because the one in C makes a table as long as the largest number that a pickle gives
-    to an object, and BYTEARRAY8 makes a place as large as the pickle says.
+    to an object.
     """
 
-    dispatch: ClassVar = {key: load for key, load in pickle._Unpickler.dispatch.items() if key != pickle.BYTEARRAY8[0]}
+    read: Any
+    append: Any
+    pop_mark: Any
+    stack: list[Any]
+
+    def _unknown(self) -> None:
+        raise pickle.UnpicklingError("it has an instruction that torch does not write")
+
+    def _long(self) -> None:
+        count = self.read(1)[0]
+        if count > 8:
+            raise pickle.UnpicklingError("a whole number is beyond 64 bits")
+        self.append(pickle.decode_long(self.read(count)))
+
+    def _items(self) -> None:
+        items = self.pop_mark()
+        target = self.stack[-1]
+        if type(target) is not dict:
+            raise pickle.UnpicklingError("only dicts are given items")
+        for name, value in zip(items[::2], items[1::2], strict=True):
+            target[key(name)] = value
+
+    def _build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], ModuleState) or type(state) is not dict:
+            raise pickle.UnpicklingError("only modules have a state, and it is a dict")
+        self.stack[-1].state = state
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **dict.fromkeys(pickle._Unpickler.dispatch, _unknown),
+        **{code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, n)[0] for n in INSTRUCTIONS.split())},
+        pickle.LONG1[0]: _long,
+        pickle.SETITEMS[0]: _items,
+        pickle.BUILD[0]: _build,
+    }
 
     def __init__(self, entries: dict[str, bytes], folder: str, writable: bool):
         super().__init__(io.BytesIO(entries[f"{folder}.pkl"]))
@@ -149,9 +186,9 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda *args: self._rebuild_tensor(*args)  # BUILD may write into what it is given
+            return self._rebuild_tensor
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
+            return lambda: {}  # of hooks, of which there are none
         if module == "torch" and name in STORAGES:
             return name  # not the dtype: a pickle could change that for the whole process
         if (module, name) == ("torch", "BFloat16Storage"):
@@ -163,19 +200,24 @@ class _Unpickler(pickle._Unpickler):
         raise InputError(f"names {module}.{name}, which is not allowed; only tensors and modules are")
 
     def persistent_load(self, pid: Any, /) -> str:
-        kind, storage, key, _, count = pid
-        if kind != "storage" or storage not in STORAGES or not re.fullmatch("[0-9]+", key):
-            raise InputError(f"unknown reference {pid!r}")
+        kind, storage, number, _, count = pid
+        # Texts alone: to look up nested tuples, which can double at every level, might never end.
+        if kind != "storage" or type(storage) is not str or type(number) is not str or type(count) is not int:
+            raise InputError("unknown reference")
+        if storage not in STORAGES or not re.fullmatch("[0-9]{1,20}", number):
+            raise InputError(f"unknown reference to {storage[:40]!r} {number[:40]!r}")
         dtype = np.dtype(STORAGES[storage])
-        if key not in self._storages:
-            data = self._entries.get(f"{self._folder}/{key}")
+        if number not in self._storages:
+            data = self._entries.get(f"{self._folder}/{number}")
             if data is None:
-                raise InputError(f"names {self._folder}/{key}, which is not in the archive")
-            self._storages[key] = (dtype, bytearray(data) if self._writable else data)
-        known, data_of = self._storages[key]
+                raise InputError(f"names {self._folder}/{number}, which is not in the archive")
+            self._storages[number] = (dtype, bytearray(data) if self._writable else data)
+        known, data_of = self._storages[number]
         if known != dtype or len(data_of) != count * dtype.itemsize:
-            raise InputError(f"{self._folder}/{key} has {len(data_of)} bytes; {count} values of {dtype} were announced")
-        return str(key)
+            raise InputError(
+                f"{self._folder}/{number} has {len(data_of)} bytes; {count} values of {dtype} were announced"
+            )
+        return number
 
     def _rebuild_tensor(
         self,
@@ -186,9 +228,14 @@ class _Unpickler(pickle._Unpickler):
         requires_grad: bool = False,
         hooks: object = None,
     ) -> Array:
+        if type(storage) is not str or storage not in self._storages:
+            raise InputError("a tensor without a storage")
         dtype, data = self._storages[storage]
+        shaped = type(size) is type(stride) is tuple and len(size) == len(stride) <= MOST_DIMENSIONS
+        # The product of numbers that are too large might never be there.
+        plain = shaped and all(type(n) is int and 0 <= n <= LARGEST for n in (offset, *size, *stride))
         # Strides of zero make any size fit into a storage.
-        if offset < 0 or min((*size, *stride), default=0) < 0 or len(size) != len(stride) or prod(size) > LARGEST:
+        if not plain or prod(size) > LARGEST:
             raise InputError(f"a tensor of {self._folder}/{storage} has an impossible shape")
         if 0 in size:
             return np.empty(size, dtype)

@@ -2,13 +2,14 @@
 
 import ast
 from collections.abc import Callable, Mapping
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from pianoai.runtime.archive import Archive, ModuleState
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.limits import Budget
 from pianoai.runtime.operators.promotion import Operator
+from pianoai.runtime.operators.values import key
 from pianoai.runtime.translation import Names, Writer
 
 LONGEST_CODE = 1024 * 1024  # characters of source: parsing takes a hundred times as many bytes
@@ -65,6 +66,11 @@ class Program:
             function = bound[f"{value.type_name}.{name}"]
             return lambda *args, **kwargs: function(value, *args, **kwargs)
 
+        def call_value(value: Any) -> Any:
+            if type(value) is not FunctionType or value not in own:
+                raise InputError("the model calls what is no function of its own")
+            return value
+
         namespace = {
             **names.namespace,
             **{
@@ -78,12 +84,15 @@ class Program:
             "counted": self.budget.range,
             "item": self.budget.item,
             "part": self.budget.part,
+            "key": key,
             "call_method": call_method,
+            "call_value": call_value,
             "attributes": attributes_of,
         }
         for code in self._compiled:
             exec(code, namespace)
         bound: dict[str, Compiled] = {name: namespace[python] for name, python in names.functions.items()}
+        own = set(bound.values())
         return bound
 
     def _compile(self, name: str, source: str) -> CodeType:

@@ -13,11 +13,13 @@ import numpy as np
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.operators.elementwise import ELEMENTWISE
 from pianoai.runtime.operators.promotion import Array, Operator
+from pianoai.runtime.operators.values import key
 
 STEPS = 1_000_000  # iterations of loops and calls of functions
 LARGEST = 2**25  # elements of one array
 MADE = 2**30  # bytes of all that operators make
 WORK = 2**32  # bytes that operators read and make, and multiply-adds
+KEPT = 2**27  # bytes of copies of constants that a script keeps, and of what a plan keeps beside its results
 LONGEST = 2**16  # items of a list or characters of a text, those of the lists in it included
 CHARACTER = 16  # bytes that are counted for one character of code that runs
 
@@ -55,7 +57,7 @@ class Budget:
         """``value[index]`` of a list, tuple or dict."""
         if not isinstance(value, list | tuple | dict):
             raise InputError("only lists, tuples and dicts have items")
-        return value[index]
+        return value[key(index) if isinstance(value, dict) else index]
 
     def part(self, value: Any, start: int | None, end: int | None) -> Any:
         """``value[start:end]`` of a list or tuple."""
@@ -70,6 +72,8 @@ class Budget:
         short = name.removeprefix("torch.").removesuffix("_") if not name.endswith("__") else name[6:]
         measure, plain = SIZES.get(short), name in ELEMENTWISE
         shallow = name in SHALLOW
+        numbers = (plain and short not in JOINING) or short in PLAIN
+        flat = short not in HOLDING and short not in JOINING
 
         def call(*args: Any, **kwargs: Any) -> Any:
             read: float = 64
@@ -85,7 +89,11 @@ class Budget:
                         raise InputError(f"{name}: a whole number is beyond 64 bits")
                     times *= max(abs(value), 1)
                 elif kind in NESTED and not shallow:
+                    if numbers:
+                        raise InputError(f"{name} takes neither lists nor texts")
                     more, held = weigh(value)
+                    if held and flat and kind is not str:  # NumPy would make one array of it
+                        raise InputError(f"{name} takes lists of numbers alone")
                     length += more
                     read += held
             if length:
@@ -109,6 +117,8 @@ class Budget:
     def _made_is(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         kind = type(result)
         if kind is np.ndarray:
+            if result.dtype.kind not in "biuf":
+                raise InputError(f"{name}: the result is no tensor of numbers")
             self._make(64 + result.nbytes)
         elif kind is int:
             if not -(2**63) <= result < 2**63:
@@ -143,10 +153,18 @@ def _weight(value: Any) -> int:
 NESTED = {list, tuple, dict, str}
 # They do not look into the lists that they are given.
 SHALLOW = {f"torch.{name}" for name in ("append", "_set_item", "pop", "len", "__is__", "__isnot__")}
+# Operators element by element that take lists or texts too; with others Python might compute what it likes.
+JOINING = {"add", "mul", "eq", "ne", "lt", "le", "gt", "ge", "div"}
+PLAIN = {"floordiv", "__derive_index", "__range_length"}  # further ones that take numbers alone
+# They take lists of tensors or texts as they are.
+HOLDING = {"cat", "concat", "stack", "einsum", "index", "index_put", "list", "extend", "select", "slice", "format"}
+HOLDING |= {"__contains__", "__not__", "bool", "ops.prim.min", "ops.prim.max", "ops.prim.data"}
 
 
 def weigh(value: Any) -> tuple[int, int]:
-    """How many items nested lists have in all, at least LONGEST + 1 if there are more, and the bytes of their arrays.
+    """How many items nested lists have in all, at least LONGEST + 1 if there are more, and the bytes of what they hold.
+
+    That is of arrays, and one for each character of a text.
 
     A list that stands in another twice counts twice: what walks through it would meet it twice.
     """
@@ -159,6 +177,7 @@ def weigh(value: Any) -> tuple[int, int]:
             held += found.nbytes
         elif isinstance(found, str):
             items += len(found)
+            held += len(found)
         elif isinstance(found, dict):
             items += len(found)
             waiting.extend(found.values())
@@ -271,7 +290,24 @@ def _rows(x: Array) -> int:
 
 def _addmm(x: Array, a: Array, b: Array, **_: Any) -> Size:
     elements, work = _matmul(a, b)
-    return max(elements, elements * x.size if x.ndim > 2 else elements), work
+    if elements <= LARGEST:
+        elements = math.prod(_common(x.shape, (*_common(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])))
+    return elements, work
+
+
+def _nonzero(x: Array) -> Size:
+    return x.size * x.ndim, 0
+
+
+def _where(condition: Array, *choices: Any) -> Size:
+    return (_broadcast((condition, *choices)) if choices else condition.size * condition.ndim), 0
+
+
+def _by_channel(x: Array, *parts: Any) -> Size:
+    """Of what has a number for each channel, which may be more than `x` has."""
+    channels = x.shape[1] if x.ndim > 1 else x.shape[0] if x.ndim else 1
+    most = max((part.size for part in parts if isinstance(part, np.ndarray)), default=1)
+    return x.size * (most if channels == 1 else 1), 0
 
 
 def _einsum(equation: str, operands: list[Array], **_: Any) -> Size:
@@ -315,19 +351,20 @@ def _conv1d(
 
 
 def _index(x: Array, indices: list[Array | None], *_: Any, **__: Any) -> Size:
-    shapes, covered, dim = [], 1, 0
+    shapes, covered, dim, found = [], 1, 0, 0
     for each in indices:
         if each is None:
             dim += 1
         elif each.dtype.kind == "b" or each.dtype == np.uint8:
             shapes.append((int(np.count_nonzero(each)),))
+            found = max(found, shapes[-1][0] * each.ndim)  # places that NumPy writes down
             covered *= math.prod(x.shape[dim : dim + each.ndim])
             dim += each.ndim
         else:
             shapes.append(each.shape)
             covered *= x.shape[dim]
             dim += 1
-    return math.prod(_common(*shapes)) * (x.size // max(covered, 1)), 0
+    return max(math.prod(_common(*shapes)) * (x.size // max(covered, 1)), found), 0
 
 
 def _index_select(x: Array, dim: int, index: Array, *_: Any, **__: Any) -> Size:
@@ -395,6 +432,10 @@ SIZES: dict[str, Callable[..., Size]] = {
     "linspace": _linspace,
     "eye": _eye,
     "one_hot": _one_hot,
+    "nonzero": _nonzero,
+    "where": _where,
+    "batch_norm": _by_channel,
+    "prelu": _by_channel,
     "expand": _expand,
     "repeat_interleave": _repeat_interleave,
     "pad": _pad,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pianoai.runtime.limits import KEPT
 from pianoai.runtime.operators.promotion import FLOAT32, Array, as_dtype, result_dtype
 from pianoai.runtime.recording import Call, Recording, arrays, owner, writes
 
@@ -59,11 +60,21 @@ class Uses:
         self._out = {id(owner(x)) for x in recording.outputs}
         self._live = recording.live
         self._turned = turned
+        self._room = KEPT - sum(copy.nbytes for _, copy in turned.values())
 
-    def turned(self, weight: Array) -> Array:
-        """A constant matrix (out, in) as (in, out), one copy for all plans of a script."""
+    def room(self, count: int) -> bool:
+        """Whether the plan may keep so many numbers more; it then does."""
+        fits = 4 * count <= self._room
+        self._room -= 4 * count if fits else 0
+        return fits
+
+    def turned(self, weight: Array) -> Array | None:
+        """A constant matrix (out, in) as (in, out), one copy for all plans of a script; None where it is too large."""
         if id(weight) not in self._turned:
-            self._turned[id(weight)] = weight, _aligned(weight.T)
+            if not self.room(weight.size):
+                return None
+            self._turned[id(weight)] = weight, _aligned(weight.T.shape)
+            self._turned[id(weight)][1][...] = weight.T
         return self._turned[id(weight)][1]
 
     def once(self, x: Array) -> bool:
@@ -229,6 +240,8 @@ def _softmax(call: Call, uses: Uses) -> list[Step] | None:
         return None
     if not x.ndim or not x.size:
         return None
+    if not uses.room(x.size // x.shape[-1] + x.shape[-1]):
+        return None
     peak = np.empty((*x.shape[:-1], 1), FLOAT32)
     return [
         (MAXIMUM, (x, -1, None, peak, True)),
@@ -243,7 +256,7 @@ def _mean(call: Call, uses: Uses) -> list[Step] | None:
     x, dims, *_ = (*call.args, None)
     if not _plain(x) or call.kwargs or not x.flags.c_contiguous or dims not in ([-1], [x.ndim - 1]):
         return None
-    if not x.ndim or not x.size:
+    if not x.ndim or not x.size or not uses.room(x.shape[-1]):
         return None
     return [_summed(x, 1 / x.shape[-1], call.result)]
 
@@ -253,13 +266,12 @@ def _summed(x: Array, factor: float, result: Array) -> Step:
     return x.reshape(-1, x.shape[-1]).dot, (np.full(x.shape[-1], factor, FLOAT32), result.reshape(-1))
 
 
-def _aligned(x: Array) -> Array:
-    """A copy on a boundary of 64 bytes, as vector units like it."""
-    room = np.empty(x.nbytes + 64, np.uint8)
+def _aligned(shape: tuple[int, ...]) -> Array:
+    """Memory for float32 on a boundary of 64 bytes, as vector units like it."""
+    size = 4 * math.prod(shape)
+    room = np.empty(size + 64, np.uint8)
     start = -room.ctypes.data % 64
-    copy: Array = room[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
-    copy[...] = x
-    return copy
+    return room[start : start + size].view(FLOAT32).reshape(shape)
 
 
 def _linear(call: Call, uses: Uses) -> list[Step] | None:
@@ -267,9 +279,8 @@ def _linear(call: Call, uses: Uses) -> list[Step] | None:
     bias = rest[0] if rest else None
     if not _plain(x) or not _plain(weight) or x.ndim > 2 or call.kwargs or not x.flags.c_contiguous:
         return None
-    if not uses.constant(weight):
-        return None
-    return _product(x, uses.turned(weight), bias, call.result)
+    turned = uses.turned(weight) if uses.constant(weight) else None
+    return None if turned is None else _product(x, turned, bias, call.result)
 
 
 def _product(x: Array, turned: Array, bias: Array | None, result: Array) -> list[Step]:
@@ -301,6 +312,8 @@ def _normed_linear(norm: Call, linear: Call, uses: Uses) -> list[Step] | None:
         return None
     if not all(_plain(part) and uses.constant(part) for part in (weight, bias) if part is not None):
         return None
+    if not uses.room(weight.size + len(weight)):
+        return None
     x, scale = norm.args[0], norm.args[2]
     shift = norm.args[3] if len(norm.args) > 3 else None
     eps = norm.args[4] if len(norm.args) > 4 else 1e-5
@@ -308,7 +321,9 @@ def _normed_linear(norm: Call, linear: Call, uses: Uses) -> list[Step] | None:
     if shift is not None:
         constant += weight @ shift
     # The constant is one more row, which a number that is always 1 multiplies.
-    turned = _aligned(np.vstack([(weight * scale).T, constant]))
+    turned = _aligned((x.size + 1, len(weight)))
+    np.multiply(weight.T, scale[:, None], turned[:-1])
+    turned[-1] = constant
     padded, number, count = np.ones(x.size + 1, FLOAT32), np.empty((), FLOAT32), x.size
     centred = padded[:count]
     mean_of, square_of = np.full(x.shape, 1 / count, FLOAT32).dot, centred.dot

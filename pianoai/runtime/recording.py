@@ -207,15 +207,19 @@ class _Recorder:
             raise Unrecordable(f"{name} depends on values")
         if not writes(name) and not self._looks(name, found, owners):
             return result
-        self._bytes += sum(array.nbytes for array in found)
-        if len(self._calls) >= LONGEST or self._bytes > LARGEST:
-            raise Unrecordable("too long, or its results too large")
+        self._hold(sum(array.nbytes for array in found))
         self._live.update(id(owner(array)) for array in found)
         self._used.update(owners)
         self._numbers.append(self._count)
         # The function may change its lists later.
         self._calls.append(Call(name, operator, _copied(args), kwargs, result))
         return result
+
+    def _hold(self, count: int) -> None:
+        """Counts a call that needs memory of `count` bytes."""
+        self._bytes += count
+        if len(self._calls) >= LONGEST or self._bytes > LARGEST:
+            raise Unrecordable("too long, or its results too large")
 
     def _looks(self, name: str, found: list[Array], owners: list[int]) -> bool:
         """Whether a result is new memory; a view is not, and must not lie where a value says."""
@@ -236,6 +240,7 @@ class _Recorder:
         if id(whole) not in self._made or id(whole) in self._used:
             raise Unrecordable("the function changes what it was given")
         if any(id(owner(array)) in self._live for array in arrays((args, *kwargs.values()))):
+            self._hold(whole.nbytes)
             start = whole.copy()
             self._live.add(id(whole))
             self._numbers.append(self._count)

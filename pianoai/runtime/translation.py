@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pianoai.runtime.errors import InputError
+from pianoai.runtime.limits import KEPT
 from pianoai.runtime.operators import OPERATORS
 from pianoai.runtime.operators.promotion import CODES
 
@@ -29,6 +30,8 @@ class Names:
         operators: Python names of operators by their own.
         missing: Operators that the code calls and OPERATORS lacks.
     """
+
+    _room = KEPT  # bytes of converted constants that may still be made
 
     def __init__(self, archive: str, constants: tuple[Any, ...]):
         self.archive = archive
@@ -69,12 +72,19 @@ class Names:
         return self.constants[int(index)]
 
     def converted(self, node: ast.Attribute, code: int) -> str | None:
-        """The Python name of a constant tensor in the dtype that PyTorch numbers `code`, converted here and now."""
+        """The Python name of a constant tensor in the dtype that PyTorch numbers `code`, converted here and now.
+
+        None for what is no tensor, and when all that is converted would take more than KEPT.
+        """
         value = self._value(node)
         if not isinstance(value, np.ndarray) or code not in CODES:
             return None
         converted = f"{node.attr}_{code}"
         if converted not in self.namespace:
+            if value.dtype != CODES[code]:
+                if value.size * CODES[code].itemsize > self._room:
+                    return None
+                self._room -= value.size * CODES[code].itemsize
             self.namespace[converted] = value.astype(CODES[code], copy=False)
             self.namespace[converted].flags.writeable = False
         return converted
@@ -233,7 +243,7 @@ class Writer:
                 return "[" + ", ".join(map(self._expression, elements)) + "]"
             case ast.Dict(keys=keys, values=values):
                 pairs = zip(keys, values, strict=True)
-                items = [f"{self._expression(k)}: {self._expression(v)}" for k, v in pairs if k is not None]
+                items = [f"key({self._expression(k)}): {self._expression(v)}" for k, v in pairs if k is not None]
                 if len(items) < len(keys):
                     raise self._refuse(node, "a starred dict")
                 return "{" + ", ".join(items) + "}"
@@ -302,6 +312,6 @@ class Writer:
                 method = f"call_method({self._expression(value)}, {name!r})"
                 return f"{method}({joined})"
             case ast.Name(id=name):
-                return f"v_{name}({joined})"
+                return f"call_value(v_{name})({joined})"
             case _:
                 raise self._refuse(node, "a call of an expression")

@@ -104,8 +104,17 @@ def append(values: list[Any], value: Any) -> list[Any]:
     return values
 
 
-def set_item(values: Any, key: Any, value: Any) -> Any:
-    values[key] = value
+def key(value: Any) -> Any:
+    """`value`, if it may be a dict's key; a tuple that doubles at every level would never be looked up."""
+    if not isinstance(value, str | int | float):
+        raise InputError("the keys of a dict must be texts or numbers")
+    return value
+
+
+def set_item(values: Any, at: Any, value: Any) -> Any:
+    if not isinstance(values, list | dict):
+        raise InputError("only lists and dicts are given items")
+    values[key(at) if isinstance(values, dict) else at] = value
     return values
 
 
@@ -113,8 +122,8 @@ def extend(values: list[Any], more: list[Any]) -> None:
     values.extend(more)
 
 
-def pop(values: list[Any], at: int = -1) -> Any:
-    return values.pop(at)
+def pop(values: list[Any] | dict[Any, Any], at: Any = -1) -> Any:
+    return values.pop(key(at) if isinstance(values, dict) else at)
 
 
 def format_text(template: str, *values: Any) -> str:
