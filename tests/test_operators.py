@@ -57,6 +57,7 @@ each(
 )
 each("add sub", (F, G, {"alpha": 2}), (I, J, {"alpha": 3}), (F, 1.5, {"alpha": 2}))
 each("add", (B, C), (B0, B), (HALF, 1000.5), (BYTE, 250))
+each("add sub rsub", (F0, BYTE[0, 0], {"alpha": -1}), (BYTE, I, {"alpha": 300}))
 each("rsub", (F, 2), (I, 2.5), (F, G), (F, 1, 2))
 each("div true_divide", *PAIRS, *SCALARS)
 each(
@@ -96,7 +97,7 @@ each("leaky_relu", (F,), (F, 0.2), (F0, 0.1), (DOUBLE, 0.3))
 each("elu", (F,), (F, 1.5), (F0, 2.0), (F, 1.5, 1.2, 0.7))
 each("softplus", (F,), (F * 30,), (F, 2), (F0,))
 each("log_sigmoid", (F * 20,), (F0,))
-each("prelu", (F, np.array([0.3], np.float32)), (F, ROW))
+each("prelu", (F, np.array([0.3], np.float32)), (F, ROW), (NOTHING.T[:, :0], NOTHING[:, 0]))
 each("hardtanh", (F,), (F, -0.5, 0.25))
 each("gelu", *[(x, {"approximate": m}) for x in (F, F0, CUBE, DOUBLE, NOTHING) for m in ("tanh", "none")], (F,))
 each("nan_to_num", (SPECIAL,), (I,), (SPECIAL, 1.0, 2.0, -3.0))
@@ -150,7 +151,7 @@ each(
 )
 each("narrow", (F, 1, 1, 2), (F, 0, -2, 1), (CUBE, -1, 0, 4))
 each("numpy_T", (F,), (CUBE,), (ROW,))
-each("mT", (F,), (CUBE,))
+each("mT", (F,), (CUBE,), (F0,))
 each("tile", (F, [2, 1]), (ROW, [2, 3]))
 each("outer", (ROW, ROW), (I[0], ROW))
 each("relu6", (F * 5,), (F0,))
@@ -205,6 +206,11 @@ each(
     (CUBE, [2, 1], "replicate"),
     (CUBE, [2, 1], "reflect"),
     (CUBE, [1, 2], "circular"),
+    *[
+        (CUBE, amounts, mode)
+        for amounts in ([-2, 1], [1, -2], [-1, -1])
+        for mode in ("replicate", "reflect", "circular")
+    ],
 )
 each("constant_pad_nd", (F, [1, 2, 1, 0], 0.5), (I, [1, 1], 3))
 each("tril triu tril_ triu_", (F,), (F, 1), (F, -1))
@@ -310,6 +316,7 @@ each(
 )
 each("addmm", (BIAS, F, WEIGHT.T), (BIAS, F, WEIGHT.T, {"beta": 0.5, "alpha": 2}))
 each("baddbmm", (np.zeros((2, 3, 3), np.float32), CUBE, BATCH), (F0, CUBE, BATCH))
+each("baddbmm", (B0, CUBE > 0, BATCH > 0, {"alpha": 2}), (B0, CUBE > 0, BATCH > 0, {"beta": 0.5}))
 each("einsum", ("bij,bjk->bik", [CUBE, BATCH]), ("ij,j->i", [F, ROW]), ("ij->", [F]))
 each(
     "softmax log_softmax",
@@ -342,6 +349,7 @@ SEQUENCE = rng.normal(size=(2, 3, 11)).astype(np.float32)
 each(
     "conv1d",
     (SEQUENCE, KERNEL),
+    (SEQUENCE[:0], KERNEL),
     (SEQUENCE, KERNEL, BIAS),
     (SEQUENCE, KERNEL, BIAS, [2], [1], [3]),
     (SEQUENCE[0], KERNEL, BIAS),
@@ -447,7 +455,16 @@ def numpy_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, np.generic):
         return np.asarray(value)
+    if isinstance(value, np.ndarray) and not value.flags.forc:
+        return spread(value)
     return list(map(numpy_value, value)) if isinstance(value, list) else copy.copy(value)
+
+
+def spread(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A copy that is not contiguous."""
+    room = np.zeros((*value.shape[:-1], 2 * value.shape[-1]), value.dtype)
+    room[..., ::2] = value
+    return room[..., ::2]
 
 
 def agree(ours: Any, theirs: Any) -> None:

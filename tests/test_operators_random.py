@@ -83,7 +83,14 @@ def compare(name: str, *arguments: Any, **options: Any) -> None:
             raise AssertionError(f"{name}{arguments} {options}: {error}") from error
 
 
-BINARY = "add sub mul div maximum minimum eq ne lt le gt ge"
+def compare_both(name: str, *arguments: Any, **options: Any) -> None:
+    """The operator, and the one that writes its result into its first argument."""
+    compare(name, *arguments, **options)
+    if f"torch.{name}_" in OPERATORS:
+        compare(f"{name}_", *arguments, **options)
+
+
+BINARY = "add sub rsub mul div true_divide maximum minimum eq ne lt le gt ge"
 
 
 @pytest.mark.parametrize("name", BINARY.split())
@@ -92,13 +99,15 @@ def test_binary(name: str, data: Any) -> None:
     draw = data.draw
     shape = shape_of(draw)
     a = values(draw, shape, draw(st.sampled_from(ALL)), special=True)
+    alpha = draw(st.sampled_from([None, 2, -1, 0.5, True])) if name in ("add", "sub", "rsub") else None
+    options = {} if alpha is None else {"alpha": alpha}
     if draw(st.booleans()) and name not in ("maximum", "minimum"):
-        compare(name, a, draw(numbers))
+        compare_both(name, a, draw(numbers), **options)
     else:
-        compare(name, a, values(draw, partner(draw, shape), draw(st.sampled_from(ALL)), special=True))
+        compare_both(name, a, values(draw, partner(draw, shape), draw(st.sampled_from(ALL)), special=True), **options)
 
 
-@pytest.mark.parametrize("name", ["floor_divide", "remainder", "fmod", "pow", "atan2"])
+@pytest.mark.parametrize("name", ["floor_divide", "remainder", "fmod", "pow", "atan2", "div"])
 @random(40)
 def test_division_and_powers(name: str, data: Any) -> None:
     draw = data.draw
@@ -107,23 +116,30 @@ def test_division_and_powers(name: str, data: Any) -> None:
         np.asarray(np.abs(values(draw, s, draw(st.sampled_from(FLOATS + WHOLE)))) + 1)
         for s in (shape, partner(draw, shape))
     )
-    compare(name, a, b if name == "atan2" else draw(st.sampled_from([b, 2, 3, 0.5, 2.5])))
+    options = {"rounding_mode": draw(st.sampled_from(["floor", "trunc", None]))} if name == "div" else {}
+    compare_both(name, a, b if name == "atan2" else draw(st.sampled_from([b, 2, 3, 0.5, 2.5])), **options)
 
 
-@pytest.mark.parametrize(
-    "name", ["bitwise_and", "bitwise_or", "bitwise_xor", "logical_and", "logical_or", "logical_xor"]
+TRUTH = (
+    "bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor __and__ __or__ __xor__ __lshift__ __rshift__"
 )
+
+
+@pytest.mark.parametrize("name", TRUTH.split())
 @random(30)
 def test_bits_and_truth(name: str, data: Any) -> None:
     draw = data.draw
     shape = shape_of(draw)
     kinds = ALL if name.startswith("logical") else [*WHOLE, "bool"]
-    compare(name, *(values(draw, s, draw(st.sampled_from(kinds))) for s in (shape, partner(draw, shape))))
+    a, b = (values(draw, s, draw(st.sampled_from(kinds))) for s in (shape, partner(draw, shape)))
+    if "shift" in name:
+        a, b = (np.asarray(x.astype("int64" if x.dtype == bool else x.dtype) % 7) for x in (a, b))
+    compare_both(name, a, b if name.startswith("logical") else draw(st.sampled_from([b, 3, 0])))
 
 
 UNARY = """abs neg sign exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tanh sigmoid erf square floor ceil
 trunc round relu silu relu6 hardtanh leaky_relu elu softplus log_sigmoid gelu isnan isinf isfinite logical_not
-nan_to_num atan exp2"""
+nan_to_num atan exp2 tan frac bitwise_not"""
 FLOATING_ONLY = {"silu", "leaky_relu", "elu", "softplus", "log_sigmoid", "gelu", "relu6", "hardtanh"}
 # float16 is computed in float16 here and in float32 by PyTorch: others may differ in the last place.
 HALVES = {"abs", "neg", "sign", "floor", "ceil", "trunc", "round", "relu", "isnan", "isinf", "isfinite", "logical_not"}
@@ -134,10 +150,13 @@ HALVES = {"abs", "neg", "sign", "floor", "ceil", "trunc", "round", "relu", "isna
 def test_unary(name: str, data: Any) -> None:
     draw = data.draw
     kinds = FLOATS if name in FLOATING_ONLY else ALL if name in HALVES else [*FLOATS, *WHOLE, "bool"]
-    compare(name, values(draw, shape_of(draw), draw(st.sampled_from(kinds)), special=True))
+    x = values(draw, shape_of(draw), draw(st.sampled_from(kinds)), special=True)
+    compare_both(name, x)
 
 
-@pytest.mark.parametrize("name", ["clamp", "where", "masked_fill", "lerp", "addcmul"])
+@pytest.mark.parametrize(
+    "name", ["clamp", "clip", "clamp_min", "clamp_max", "where", "masked_fill", "lerp", "addcmul", "addcdiv"]
+)
 @random(40)
 def test_several_operands(name: str, data: Any) -> None:
     draw = data.draw
@@ -147,16 +166,20 @@ def test_several_operands(name: str, data: Any) -> None:
         values(draw, s, kind, special=name != "lerp") for s in (shape, partner(draw, shape), partner(draw, shape))
     )
     match name:
-        case "clamp":
-            compare(name, x, draw(st.sampled_from([None, -1.0, 0, a])), draw(st.sampled_from([None, 1.0, 2, b])))
+        case "clamp" | "clip":
+            x = draw(st.sampled_from([x, values(draw, shape, draw(st.sampled_from(WHOLE)))]))
+            compare_both(name, x, draw(st.sampled_from([None, -1.0, 0, a])), draw(st.sampled_from([None, 1.0, 2, b])))
+        case "clamp_min" | "clamp_max":
+            x = draw(st.sampled_from([x, values(draw, shape, draw(st.sampled_from(WHOLE)))]))
+            compare_both(name, x, draw(st.sampled_from([-1.0, 0, 2, 1.5, a])))
         case "where":
             compare(name, values(draw, shape, "bool"), a, draw(st.sampled_from([b, 2.5, 1])))
         case "masked_fill":
-            compare(name, x, values(draw, partner(draw, shape), "bool"), draw(st.sampled_from([2, -math.inf])))
+            compare_both(name, x, values(draw, partner(draw, shape), "bool"), draw(st.sampled_from([2, -math.inf])))
         case "lerp":
-            compare(name, x, values(draw, shape, kind), draw(st.sampled_from([0.25, 0.75])))
+            compare_both(name, x, values(draw, shape, kind), draw(st.sampled_from([0.25, 0.75])))
         case _:
-            compare(name, x, a, b, value=draw(st.sampled_from([1, 0.5])))
+            compare_both(name, x, a, b, value=draw(st.sampled_from([1, 0.5])))
 
 
 def dims_of(draw: Draw, shape: tuple[int, ...]) -> list[int]:
@@ -210,7 +233,7 @@ def test_order(name: str, data: Any) -> None:
     compare(name, x, *first, dim, draw(st.booleans()))
 
 
-@random(400)
+@random(250)
 def test_shapes(data: Any) -> None:
     draw = data.draw
     shape = shape_of(draw)
@@ -219,6 +242,7 @@ def test_shapes(data: Any) -> None:
     dim, other = (draw(st.integers(-ndim, ndim - 1)) for _ in range(2))
     low, high = (draw(st.integers(-4, 4)) for _ in range(2))
     few = st.integers(0, 3)
+    parts = [draw(few) for _ in range(3)]
     cases: list[tuple[Any, ...]] = [
         ("select", x, dim, low),
         (
@@ -255,7 +279,35 @@ def test_shapes(data: Any) -> None:
         ("constant_pad_nd", x, [draw(st.integers(-1, 2)) for _ in range(2 * draw(st.integers(0, x.ndim)))], 2),
         ("tril", x, low),
         ("triu", x, low),
+        ("tril_", x, low),
+        ("triu_", x, low),
         ("t", x),
+        ("numpy_T", x),
+        ("mT", x),
+        ("split_with_sizes", x, [1, 0, (x.shape[dim] if x.ndim else 1) - 1], dim),
+        ("split_with_sizes", x, parts, dim),
+        ("tile", x, [draw(few) for _ in range(draw(st.integers(0, 4)))]),
+        ("view", x, [*shape, 1]),
+        ("view_as", x, np.zeros((1, *shape))),
+        ("unflatten", x, dim, [-1, *parts[:1]]),
+        ("unflatten", x, dim, [1, -1]),
+        ("expand_as", x, np.zeros((2, *shape))),
+        ("expand_as", x[..., :1], np.zeros(shape)) if x.ndim else ("expand_as", x, np.zeros(shape)),
+        ("concat", [x, x], dim),
+        ("copy_", x, values(draw, partner(draw, shape), draw(st.sampled_from([*WHOLE, "float16", "bool"])))),
+        ("fill_", x, draw(st.sampled_from([2, True, np.array(3)]))),
+        ("zero_", x),
+        ("type_as", x, values(draw, shape, draw(st.sampled_from(ALL)))),
+        ("detach", x),
+        ("alias", x),
+        ("size", x),
+        ("size", x, dim),
+        ("dim", x),
+        ("numel", x),
+        ("is_floating_point", x),
+        ("equal", x, x.copy()),
+        ("equal", x, values(draw, shape_of(draw), "float32").astype(x.dtype)),
+        ("item", x),
         ("clone", x),
         ("contiguous", x),
         ("to", x, draw(st.sampled_from([torch.float32, torch.int64, torch.float64, torch.bool]))),
@@ -283,6 +335,11 @@ def test_indexing(data: Any) -> None:
     mask = values(draw, shape[: draw(st.integers(1, x.ndim))], "bool")
     for case in (
         ("index_select", x, dim, index),
+        ("embedding", x if x.ndim == 2 else np.zeros((3, 2), kind), np.abs(each[0]) % 3),
+        ("index_put", x, [index % shape[0]], np.ones((), kind), True),
+        ("scatter", x, dim, along[..., :1], np.asarray(chance.integers(0, 5, shape)).astype(kind)),
+        ("scatter_add", x, dim, along, np.asarray(chance.integers(0, 2, shape)).astype(kind)),
+        ("scatter_add", x, dim, along[..., :1], np.asarray(chance.integers(0, 2, shape)).astype(kind)),
         ("index_copy", x, dim, distinct, short),
         ("index_fill", x, dim, index, 1),
         ("index_add", x, dim, index, rows),
@@ -297,7 +354,7 @@ def test_indexing(data: Any) -> None:
         ("nonzero", x),
         ("masked_fill", x, values(draw, shape, "bool"), 1),
     ):
-        compare(*case)
+        compare_both(*case)
 
 
 @random(150)

@@ -76,7 +76,7 @@ def hardtanh(x: Array, min_val: float = -1, max_val: float = 1) -> Array:
 
 def _prelu(x: Array, weight: Array) -> Array:
     shape = (1, -1) + (1,) * (x.ndim - 2) if x.ndim > 1 else (-1,)
-    return np.where(x > 0, x, x * (weight.reshape(shape) if weight.size > 1 else weight.reshape(())))
+    return np.where(x > 0, x, x * (weight.reshape(()) if weight.size == 1 else weight.reshape(shape)))
 
 
 def softmax(x: Array, dim: int, dtype: int | None = None) -> Array:

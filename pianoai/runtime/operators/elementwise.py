@@ -77,12 +77,20 @@ maximum = binary(np.maximum, max)
 minimum = binary(np.minimum, min)
 
 
+def _scaled(a: Any, b: Any, alpha: Any) -> tuple[Any, Any]:
+    """`a`, and `b` times `alpha` in the dtype of both."""
+    if type(a) is not ndarray and type(b) is not ndarray:
+        return a, b * alpha
+    a, b = promoted(a, b)
+    return a, b * as_dtype(alpha, b.dtype)
+
+
 def add(a: Any, b: Any, *, alpha: Any = 1) -> Any:
-    return _add(a, b) if alpha == 1 else _add(a, mul(b, alpha))
+    return _add(a, b) if alpha == 1 else _add(*_scaled(a, b, alpha))
 
 
 def sub(a: Any, b: Any, *, alpha: Any = 1) -> Any:
-    return _sub(a, b) if alpha == 1 else _sub(a, mul(b, alpha))
+    return _sub(a, b) if alpha == 1 else _sub(*_scaled(a, b, alpha))
 
 
 def rsub(a: Any, b: Any, alpha: Any = 1) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pianoai.runtime.operators.activations import softmax
 from pianoai.runtime.operators.elementwise import mul
-from pianoai.runtime.operators.promotion import FLOAT32, Array, Operator, array
+from pianoai.runtime.operators.promotion import FLOAT32, Array, Operator, array, as_dtype
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -36,7 +36,8 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 def addmm(x: Array, a: Array, b: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     product = matmul(a, b)
-    return array((x if beta == 1 else x * beta) + (product if alpha == 1 else product * alpha))
+    scaled = product if alpha == 1 else product * as_dtype(alpha, product.dtype)
+    return array((x if beta == 1 else x * as_dtype(beta, x.dtype)) + scaled)
 
 
 def einsum(equation: str, operands: list[Array], *, path: object = None) -> Array:
@@ -140,7 +141,7 @@ def conv1d(
     frames = (x.shape[2] - reach - 1) // step + 1
     if frames < 1:
         raise ValueError(f"conv1d: {x.shape[2]} frames are fewer than the kernel's {reach + 1}")
-    rows = x.reshape(len(x), groups, inner, -1)
+    rows = x.reshape(len(x), groups, inner, x.shape[2])
     kernel = weight.reshape(groups, out // groups, inner, taps)
     result = np.zeros((len(x), groups, out // groups, frames), x.dtype)
     for tap in range(taps):

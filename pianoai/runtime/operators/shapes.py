@@ -4,6 +4,7 @@ What is a view of its argument in PyTorch is one here, so writes reach the tenso
 """
 # ruff: noqa: D103 (an operator does what PyTorch's of the same name does)
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from pianoai.runtime.operators.promotion import (
     Array,
     Operator,
+    array,
     as_dtype,
     in_place,
     promoted,
@@ -102,7 +104,7 @@ def t(x: Array) -> Array:
 
 
 def matrix_transpose(x: Array) -> Array:
-    return x.swapaxes(-1, -2)
+    return x.swapaxes(-1, -2) if x.ndim else x
 
 
 def permute(x: Array, dims: list[int]) -> Array:
@@ -170,6 +172,20 @@ def stack(tensors: list[Array], dim: int = 0) -> Array:
     return np.stack(promoted(*tensors), dim)
 
 
+def _places(size: int, before: int, after: int, mode: str) -> Array:
+    """Where each element of a padded dimension comes from; negative amounts cut off."""
+    first, last = max(-before, 0), size - max(-after, 0)  # of those that are not cut off
+    most = {"reflect": size - 1, "circular": max(last - first, 0)}.get(mode, math.inf)
+    if max(before, after) > most:
+        raise ValueError(f"pad: {before} and {after} for {size} elements")
+    places = np.arange(-before, size + after)
+    if mode == "replicate":
+        return places.clip(0, size - 1)
+    if mode == "reflect":
+        return array(size - 1 - np.abs(size - 1 - np.abs(places)))
+    return (places - first) % max(last - first, 1) + first
+
+
 def pad(x: Array, pad: list[int], mode: str = "constant", value: Any = None) -> Array:
     """`pad` counts from the last dimension: before, after, before, after, …"""
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
@@ -177,7 +193,10 @@ def pad(x: Array, pad: list[int], mode: str = "constant", value: Any = None) -> 
     if not widths:
         return x.copy()
     if mode != "constant":
-        return np.pad(x, widths, {"replicate": "edge", "reflect": "reflect", "circular": "wrap"}[mode])  # type: ignore[call-overload,no-any-return]
+        for d, (before, after) in enumerate(widths):
+            if before or after:
+                x = np.take(x, _places(x.shape[d], before, after, mode), d)
+        return x
     x = x[tuple(slice(max(-a, 0), x.shape[d] + min(b, 0)) for d, (a, b) in enumerate(widths))]
     return np.pad(x, np.maximum(widths, 0), constant_values=value or 0)
 
