@@ -152,7 +152,7 @@ def running(setting: Setting, group: ControlGroup | None, mounts: list[str]) -> 
         "LANG": "en_US.UTF-8",
         "PYTHONPATH": str(setting.client),
         "LAMBDA_TASK_ROOT": str(setting.code),
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",  # by it the client chooses how it writes JSON
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",  # by it the client writes JSON and waits as on Lambda
         "AWS_LAMBDA_FUNCTION_NAME": "pianoai",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(setting.memory_mb),
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(TIMEOUT),
