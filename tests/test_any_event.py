@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import mmap
 import pickle
 import random
 import struct
@@ -238,7 +239,9 @@ def test_the_fuzzer_notices_memory_that_grows_and_refusals_that_take_long() -> N
     held = []
 
     def leak(event: Any, context: Any) -> dict[str, Any]:
-        held.append(b"1" * event["bytes"])
+        pages = mmap.mmap(-1, event["bytes"])  # which no freed memory of this process can serve
+        pages.write(b"1" * event["bytes"])
+        held.append(pages)
         return {"frames": 1}
 
     def work(event: Any, context: Any) -> dict[str, Any]:
@@ -247,9 +250,9 @@ def test_the_fuzzer_notices_memory_that_grows_and_refusals_that_take_long() -> N
             pass
         return {"statusCode": event["status"]}
 
-    # 16 rounds of 2 events after the first four, of 256 KiB each: 8 MB, and nothing was refused.
-    growth, seconds = fuzz_handler.replay(SimpleNamespace(lambda_handler=leak), [({"bytes": 2**18}, None)] * 2, 20)
-    assert 6 < growth < 12
+    # 16 rounds of 2 events after the first four, of 1 MiB each: 32 MB, and nothing was refused.
+    growth, seconds = fuzz_handler.replay(SimpleNamespace(lambda_handler=leak), [({"bytes": 2**20}, None)] * 2, 20)
+    assert 20 < growth < 44
     assert seconds == 0
     (line,) = fuzz_handler.failures(growth, seconds)
     assert line.startswith("memory grew by ")
