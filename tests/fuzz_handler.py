@@ -1,14 +1,18 @@
 """Events without end for the function, chosen by what code they reach: python -m tests.fuzz_handler SECONDS [MODEL.ts].
 
-Needs atheris (pip install atheris), which is no dependency of the project. Runs the test of `test_any_event.py` until
-the time is up or an answer is not clean. The fuzzer's own memory grows with what it learns, so the function's is
-measured after it: a process of its own answers the last events over and over again.
+Needs atheris (pip install atheris), which is no dependency of the project. Runs the tests of `test_any_event.py` until
+the time is up or an answer is not clean. The fuzzer takes memory for what it learns, and time to learn it, so the
+function's are measured after it: a process of its own answers the last events, and the slowest refusals, over and over
+again. Where memory grows or a refusal takes long the run ends with one line and exit status 1.
 """
 
 import contextlib
+import copy
+import heapq
 import io
 import os
 import pickle
+import random
 import subprocess
 import sys
 import tempfile
@@ -17,49 +21,78 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-KEPT = 5000  # events for the measurement of memory
-REPLAYED = 100_000
-WARM = 20_000  # replayed events after which memory must no longer grow
+RARELY = 100  # one event in so many has a long prompt, left to chance, since the fuzzer would take to them
+KEPT = 2500  # events for the measurement of memory
+SLOWEST = 20  # refusals for the measurement of time
+ROUNDS = 20  # that all of them are answered in
+MOST_GROWTH = 4.0  # MB between the first fifth of the rounds and the last: for caches that fill and what NumPy keeps
+MOST_SECONDS = 0.05  # processor time of a whole processor that a refusal may take
+
+Call = tuple[Any, Any]  # event and context
 
 
 class Meter:
-    """The handler, counted and timed, with the last events that it was given."""
+    """The handler, counted and timed, with the last events that it was given and the refusals that took longest."""
 
     def __init__(self, handler: Any) -> None:
         self.answer = handler.lambda_handler
-        self.events, self.began, self.slowest = 0, time.perf_counter(), 0.0
-        self.last: deque[tuple[Any, Any]] = deque(maxlen=KEPT)
+        self.events, self.began = 0, time.perf_counter()
+        self.last: deque[Call] = deque(maxlen=KEPT)
+        self.slowest: list[tuple[float, int, Call]] = []
 
     def __call__(self, event: Any, context: Any) -> Any:
-        self.last.append((event, context))
-        began = time.perf_counter()
+        call = event, copy.copy(context)  # a context's clock runs, and is to run again
+        self.last.append(call)
+        began = time.process_time()
         found = self.answer(event, context)
+        spent = time.process_time() - began
         self.events += 1
-        if found.get("statusCode", found.get("status", 200)) != 200:
-            self.slowest = max(self.slowest, time.perf_counter() - began)
+        if refused(found):
+            self.slowest = heapq.nlargest(SLOWEST, [*self.slowest, (spent, self.events, call)])
         return found
 
-    def report(self, model: list[str]) -> None:
-        """Prints what the run came to, and the memory that the last events take in a process of its own."""
-        seconds = time.perf_counter() - self.began
-        print(f"{self.events:,} events in {seconds:.0f} s; slowest refusal {1000 * self.slowest:.1f} ms", flush=True)
+    def report(self, model: list[str]) -> int:
+        """Says what the run came to, and has its last and slowest events answered again; an exit status."""
+        print(f"{self.events:,} events in {time.perf_counter() - self.began:.0f} s", flush=True)
         with tempfile.NamedTemporaryFile() as file:
-            file.write(pickle.dumps(list(self.last)))
+            file.write(pickle.dumps([*self.last, *(call for _, _, call in self.slowest)]))
             file.flush()
-            subprocess.run([sys.executable, "-m", "tests.fuzz_handler", "replay", file.name, *model], check=True)
+            command = [sys.executable, "-m", "tests.fuzz_handler", "replay", file.name, *model]
+            return subprocess.run(command, check=False).returncode
 
 
-def replay(events: str, *model: str) -> None:
-    """Answers the events in a file again and again, and prints how memory grows."""
-    handler = load(*model)
-    found = pickle.loads(Path(events).read_bytes())
-    warm = 0
-    for at in range(REPLAYED):
-        if at == WARM:
-            warm = resident()
-        with contextlib.redirect_stdout(io.StringIO()):
-            handler.lambda_handler(*found[at % len(found)])
-    print(f"{REPLAYED:,} events again: {warm / 1024:.1f} MB after {WARM:,}, {resident() / 1024:.1f} MB at the end")
+def replay(handler: Any, calls: list[Call], rounds: int) -> tuple[float, float]:
+    """Answers some events so many times: MB that memory grows by after the first fifth of it, and the processor time in
+    seconds that the slowest refusal takes when it is quickest, since another process may have been in its way.
+    """
+    early, quickest = 0, [0.0] * len(calls)
+    for done in range(rounds):
+        if done == rounds // 5:
+            early = resident()
+        for at, (event, context) in enumerate(calls):
+            context = copy.copy(context)
+            began = time.process_time()
+            with contextlib.redirect_stdout(io.StringIO()):
+                found = handler.lambda_handler(event, context)
+            spent = time.process_time() - began
+            if refused(found):
+                quickest[at] = min(spent, quickest[at] or spent)
+    return (resident() - early) / 1024, max(quickest, default=0.0)
+
+
+def failures(growth: float, seconds: float) -> list[str]:
+    """What is wrong with the figures of `replay`, a line each."""
+    lines = []
+    if growth > MOST_GROWTH:
+        lines.append(f"memory grew by {growth:.1f} MB after the first fifth of the events, more than {MOST_GROWTH:g}")
+    if seconds > MOST_SECONDS:
+        lines.append(f"a refusal took {1000 * seconds:.1f} ms of processor time, more than {1000 * MOST_SECONDS:g}")
+    return lines
+
+
+def refused(answer: Any) -> bool:
+    """Whether an answer is that to a request which cannot be met."""
+    return bool(answer.get("statusCode", answer.get("status", 200)) != 200)
 
 
 def load(*model: str) -> Any:
@@ -79,6 +112,19 @@ def resident() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
+def repeat(events: str, *model: str) -> int:
+    """Has the events in a file answered again and again, and prints how that went; an exit status."""
+    handler = load(*model)
+    calls = pickle.loads(Path(events).read_bytes())
+    growth, seconds = replay(handler, calls, ROUNDS)
+    print(f"{ROUNDS * len(calls):,} events again: memory grew by {growth:.1f} MB after the first fifth of them")
+    print(f"slowest refusal: {1000 * seconds:.1f} ms of processor time", flush=True)
+    wrong = failures(growth, seconds)
+    for line in wrong:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
 def main(seconds: str, *model: str) -> None:
     """Runs until the time is up or an answer is not clean."""
     import atheris
@@ -88,15 +134,17 @@ def main(seconds: str, *model: str) -> None:
         from tests import test_any_event
 
     meter = handler.lambda_handler = Meter(handler)
-    test: Any = test_any_event.test_whatever_comes_the_answer_is_clean
-    fuzz = test.hypothesis.fuzz_one_input
-    end = time.perf_counter() + float(seconds)
+    usual: Any = test_any_event.test_whatever_comes_the_answer_is_clean
+    rare: Any = test_any_event.test_however_long_the_prompt_the_answer_is_clean
+    end, dice = time.perf_counter() + float(seconds), random.Random(0)
 
     def one(data: bytes) -> None:
         if time.perf_counter() > end:
-            meter.report(list(model))
-            os._exit(0)  # the fuzzer itself has no other end than its own
-        fuzz(data)
+            os._exit(meter.report(list(model)))  # the fuzzer itself has no other end than its own
+        if meter.events % RARELY:
+            usual.hypothesis.fuzz_one_input(data)
+        else:
+            rare.hypothesis.fuzz_one_input(dice.randbytes(1024))
 
     options = ["-max_len=4096", "-len_control=0", "-rss_limit_mb=0", "-timeout=600", "-verbosity=0"]
     atheris.Setup([sys.argv[0], *options], one)
@@ -105,6 +153,5 @@ def main(seconds: str, *model: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "replay":
-        replay(*sys.argv[2:])
-    else:
-        main(*sys.argv[1:])
+        sys.exit(repeat(*sys.argv[2:]))
+    main(*sys.argv[1:])

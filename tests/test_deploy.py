@@ -12,8 +12,13 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pianoai.packaging import write_zip
+from pianoai import packaging
+from pianoai.packaging import DeployConfig, write_zip
+from pianoai.runtime.errors import InputError
 from tests.test_template import REGION, TEMPLATE, expand, without_account
+from tests.tiny_model import save_archive
+
+ROOT = Path(__file__).parents[1]
 
 
 class Cloud:
@@ -145,16 +150,24 @@ def test_the_public_function(cloud: Cloud, code: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_new_code(cloud: Cloud, code: Path, tmp_path: Path) -> None:
-    """What update-function-code sends is what arrives; nothing else about the function changes."""
+    """The zip that is built is what update-function-code sends and what arrives; nothing else changes."""
+    function = tmp_path / "built.zip"
+    config = DeployConfig("3.13", "x86_64", 50.0, 250.0, 128, False)
+    try:
+        packaging.wheels(ROOT / "lambda_pkg/requirements.txt", config, ROOT / packaging.CACHE)
+    except InputError as error:  # neither the cache nor a package index has them
+        pytest.skip(str(error))
+    save_archive(tmp_path / "model.ts")
+    sizes = packaging.build(tmp_path / "model.ts", function, config, ROOT)
     deploy(cloud, "updated", code)
     before = cloud.functions.get_function_configuration(FunctionName="updated")
-    other = tmp_path / "other.zip"
-    write_zip({"handler.py": b"def lambda_handler(event, context): return {}", "model.ts": b"weights" * 99}, other)
-    assert checksum(other) != before["CodeSha256"]
-    answer = cloud.functions.update_function_code(FunctionName="updated", ZipFile=other.read_bytes())
+    assert before["CodeSha256"] == checksum(code)
+    answer = cloud.functions.update_function_code(FunctionName="updated", ZipFile=function.read_bytes())
     after = cloud.functions.get_function_configuration(FunctionName="updated")
-    assert answer["CodeSha256"] == after["CodeSha256"] == checksum(other)
-    assert after["CodeSize"] == other.stat().st_size
+    assert answer["CodeSha256"] == after["CodeSha256"] == checksum(function) != before["CodeSha256"]
+    assert base64.b64decode(after["CodeSha256"]).hex() == sizes["zip_sha256"]
+    assert after["CodeSize"] == sizes["zip_bytes"] == function.stat().st_size > 10 * packaging.MB
     for key in ("MemorySize", "Timeout", "Runtime", "Handler", "Role", "Architectures"):
         assert after[key] == before[key]

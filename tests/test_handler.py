@@ -6,6 +6,7 @@ import json
 import platform
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 import pianoai
-from pianoai.runtime import midi, prompts, requests, sampling
+from pianoai.runtime import composing, midi, prompts, requests, sampling, token
 from pianoai.runtime import model as runtime
-from pianoai.runtime.roll import make_notes, notes_to_roll, read_frames, roll_to_notes
+from pianoai.runtime.model import State
+from pianoai.runtime.roll import Floats, make_notes, notes_to_roll, read_frames, roll_to_notes
 from pianoai.windows import Windows
 from tests.function import HANDLER, Context, ask, http, load_handler
 from tests.remembering_model import remembering_model
@@ -258,7 +260,7 @@ def test_a_state_of_another_model_is_refused(handler: Any, tmp_path: Path) -> No
 
 def test_it_stops_in_time_and_the_state_goes_on(remembering: Any) -> None:
     whole = ask(remembering, {"frames": 60, "seed": 2, "format": "roll"})
-    # 1000 ms, and every look at the clock takes 25: some 30 frames before the margin of 100 and the writing.
+    # 1000 ms, and every look at the clock takes 25: some 27 frames before the margin of 200 and 70 or more for writing.
     first = ask(remembering, {"frames": 60, "seed": 2, "format": "roll"}, Context(1000, 25))
     assert first["complete"] is False
     assert 20 < first["frames"] < 36
@@ -266,6 +268,116 @@ def test_it_stops_in_time_and_the_state_goes_on(remembering: Any) -> None:
     rest = ask(remembering, {"frames": 60 - first["frames"], "state": first["state"], "format": "roll"})
     assert first["roll"] + rest["roll"] == whole["roll"]
     assert rest["complete"] is True
+
+
+class Clock:
+    """A processor that works at `share` of its speed; time passes only while the model of `timed` takes a step."""
+
+    STEP = 0.01  # seconds
+
+    def __init__(self, share: float) -> None:
+        self.share, self.steps = share, 0
+
+    def perf_counter(self) -> float:
+        return self.steps * self.STEP
+
+    def process_time(self) -> float:
+        return self.perf_counter() * self.share
+
+
+class Deadline:
+    """Lambda's context: `seconds` on a clock."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock, self.seconds = clock, seconds
+
+    def get_remaining_time_in_millis(self) -> float:
+        return 1000 * (self.seconds - self.clock.perf_counter())
+
+
+@pytest.fixture
+def timed(file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], tuple[Any, Clock]]:
+    """The function on a clock with some share of a processor; five notes begin in every frame of its model.
+
+    Writing takes 10 ms of a whole processor, and 1 ms a frame in every format; Lambda gets 200 ms to take the answer.
+    """
+    writing = {"notes": (0.01, 0.0002, 0.0), "midi": (0.01, 0.0002, 0.0), "roll": (0.01, 0.0, 0.001)}
+    monkeypatch.setattr(composing, "WRITING", writing)
+
+    def make(share: float) -> tuple[Any, Clock]:
+        clock = Clock(share)
+
+        def step(frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
+            clock.steps += 1
+            cells = np.zeros(88, np.float32)
+            cells[:5] = 64
+            return cells, np.full((3, 88), 0.5, np.float32), state
+
+        monkeypatch.setattr(composing, "time", clock)
+        return load_handler(file, tiny_model(step, window=20)), clock
+
+    return make
+
+
+@pytest.mark.parametrize("form", ["notes", "midi", "roll"])
+@pytest.mark.parametrize(
+    ("share", "fitting"),
+    [
+        # A fourteenth of a processor writes 14 times as slowly: 2 s - 0.2 - 0.14 = 1.66 s are for frames of 10 ms and
+        # 14 ms of writing each, so the 70th begins after 69 * 0.024 = 1.656 s, and a 71st would after 1.68 s.
+        (1 / 14, 70),
+        # Whoever has more than a processor writes no faster than one: 1.79 s for 11 ms each, 162 * 0.011 = 1.782 s.
+        (20.0, 163),
+    ],
+)
+def test_so_many_frames_as_can_be_written_in_time(timed: Any, form: str, share: float, fitting: int) -> None:
+    function, clock = timed(share)
+    answer = ask(function, {"frames": 300, "format": form, "seed": 1}, Deadline(clock, 2))
+    assert (answer["frames"], answer["complete"], clock.steps) == (fitting, False, fitting)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "heard", "drawn"),
+    [
+        # 136 frames are to be heard, 16 and then 20 at a time. Writing nothing takes 0.14 s of a fourteenth of a
+        # processor and 0.2 s are Lambda's: without more than 0.34 s nothing is heard at all.
+        (0.33, 0, 0),
+        (0.35, 16, 0),
+        # The first 16 took 10 ms each, so 20 more may take half as long again as 0.2 s: 0.16 + 0.34 + 0.3 = 0.8 s.
+        (0.79, 16, 0),
+        (0.81, 36, 0),
+        # After 116 frames the last 20 want 1.16 + 0.34 + 0.3 = 1.8 s.
+        (1.79, 116, 0),
+        # They take 0.2 s of it: 0.11 s are left, for four frames of 24 ms and one that begins after 96 ms.
+        (1.81, 136, 5),
+        (9.0, 136, 8),
+    ],
+)
+def test_a_prompt_is_heard_while_there_is_time(timed: Any, seconds: float, heard: int, drawn: int) -> None:
+    function, clock = timed(1 / 14)
+    event = {"prompt": [[60]] * 137, "frames": 8, "format": "roll", "seed": 1}
+    answer = ask(function, event, Deadline(clock, seconds))
+    assert (clock.steps, answer["frames"]) == (heard + drawn, drawn)
+    assert answer["complete"] is (drawn == 8)
+
+
+def test_every_variation_has_its_share_of_the_time(timed: Any) -> None:
+    # 20 s - 0.2 - 0.14 = 19.66 s are divided by what each takes: 10 ms of drawing and 14 of writing a frame. A third is
+    # 6.553 s, 274 frames (273 * 0.024 = 6.552); half of the 13.084 s left 273 (272 * 0.024 = 6.528); 6.532 s are 273.
+    function, clock = timed(1 / 14)
+    answer = ask(function, {"frames": 400, "variations": 3, "seed": 1, "format": "roll"}, Deadline(clock, 20))
+    assert sorted(piece["frames"] for piece in answer["variations"]) == [273, 273, 274]
+
+
+def test_only_random_numbers_that_were_taken_count(remembering: Any) -> None:
+    def drawn(answer: Json) -> int:
+        return token.read(answer["state"], remembering.CHECKSUM, remembering.MODEL.metadata.reach).drawn
+
+    first = ask(remembering, {"frames": 7, "seed": 3})
+    certain = ask(remembering, {"frames": 5, "state": first["state"], "temperature": 0})
+    last = ask(remembering, {"frames": 4, "state": certain["state"]})
+    assert (drawn(first), drawn(certain), drawn(last)) == (7, 7, 11)
+    assert drawn(ask(remembering, {"frames": 5, "temperature": 0, "seed": 3})) == 0
 
 
 def test_without_any_time_nothing_is_lost(remembering: Any) -> None:

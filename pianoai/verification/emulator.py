@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pianoai import interpreters
 from pianoai.runtime.errors import InputError
 from pianoai.verification.cgroups import ControlGroup
 from pianoai.verification.limits import MIB
@@ -143,6 +144,7 @@ def running(setting: Setting, group: ControlGroup | None, mounts: list[str]) -> 
     command += [str(setting.python), "-S", "-m", "awslambdaric", HANDLER]
     if mounts:
         command = [*mounts, "sh", "-c", f'{MOUNT} && cd "$0" && exec "$@"', str(setting.code), *command]
+    version = ".".join(interpreters.full_version(setting.python).split(".")[:2])
     environment = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "HOME": "/tmp",
@@ -150,6 +152,7 @@ def running(setting: Setting, group: ControlGroup | None, mounts: list[str]) -> 
         "LANG": "en_US.UTF-8",
         "PYTHONPATH": str(setting.client),
         "LAMBDA_TASK_ROOT": str(setting.code),
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",  # by it the client writes JSON and waits as on Lambda
         "AWS_LAMBDA_FUNCTION_NAME": "pianoai",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(setting.memory_mb),
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(TIMEOUT),
