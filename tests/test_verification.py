@@ -303,9 +303,11 @@ def test_the_command_writes_figures_and_fails_when_a_limit_is_broken(
 
 
 HANDLER = """
-import pathlib
+import os, pathlib, sys
 {at_start}
 def lambda_handler(event, context):
+    # By this AWS's client knows how to write JSON.
+    assert os.environ["AWS_EXECUTION_ENV"] == "AWS_Lambda_python{{}}.{{}}".format(*sys.version_info)
     {at_call}
     sum(range(10_000 * event["frames"]))
     return {{"frames": event["frames"], "prompt_frames": len(event.get("prompt", []))}}
