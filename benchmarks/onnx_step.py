@@ -157,7 +157,7 @@ def build(model: Model, half: bool = True) -> bytes:
         y = graph.add("FastGelu", linear(y, f"{name}.1"), vector(f"{name}.1.bias"), domain=CONTRIB)
         added, bias = linear(y, f"{name}.3"), vector(f"{name}.3.bias")
     _, y = normed(graph, x, added, bias, vector("norm.weight"), vector("norm.bias"))
-    logits = graph.add("Add", linear(y, "out"), vector("out.bias"))
+    logits = graph.add("Add", linear(y, "head.out"), vector("head.out.bias"))
     draw(graph, graph.add("Reshape", logits, "rows"))
     return graph.serialised()
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pianoai.models.frame import FrameModel
+from pianoai.models.base import FrameModel
 from pianoai.runtime.errors import InputError
 
 FAMILIES = ("copy", "gan", "wgan", "transformer")

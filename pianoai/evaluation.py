@@ -13,7 +13,7 @@ from pianoai import export
 from pianoai.checkpoint import Checkpoint
 from pianoai.metrics import likelihood
 from pianoai.metrics.stability import behaviour, roll_outs
-from pianoai.models.frame import FrameModel
+from pianoai.models.base import FrameModel
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
 from pianoai.runtime import torchscript
@@ -66,12 +66,13 @@ def evaluate(
     calibration = likelihood.calibrate(valid) if model.latent else likelihood.Calibration()
     calibrated = calibration.apply(valid)
     thresholds = likelihood.choose_thresholds(calibrated)
+    joint = bool(valid.nats.mean() <= likelihood.nll(calibrated).mean())
     metrics: dict[str, dict[str, Any]] = {}
     for split in ("valid", "test"):
         raw = valid
         if split == "test":
             raw = likelihood.predict(model, windows, split, config.noise_samples, config.seed)
-        scores = likelihood.scores(raw, calibration, thresholds)
+        scores = likelihood.scores(raw, calibration, thresholds, joint)
         scores["skill"] = copy_nll[split] - scores["nll"] if copy_nll else 0.0
         metrics[split] = rounded(scores)
     description = export.describe(checkpoint, calibration, thresholds, flip_rates, config.noise_samples)
@@ -96,6 +97,7 @@ def evaluate(
         "calibration": asdict(calibration),
         "thresholds": asdict(thresholds),
         "noise_samples": description["samples"],
+        "joint": joint,
     }
     curve = precision_recall(calibrated)
     return Evaluation(metrics, curve, prompts, generated, real)
@@ -136,8 +138,9 @@ def deployability(model: FrameModel, description: dict[str, Any]) -> dict[str, A
 
 def multiply_adds(model: FrameModel) -> int:
     """Multiply-adds of one step, as PyTorch counts matrix products (half its number of operations)."""
+    silent = torch.ones(model.noise)  # above any probability: no note is drawn
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.step(torch.zeros(PITCHES), model.initial_state(), torch.zeros(model.noise), torch.tensor(1.0))
+        model.step(torch.zeros(PITCHES), model.initial_state(), silent, torch.tensor(1.0))
     return int(counter.get_total_flops()) // 2
 
 

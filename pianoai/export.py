@@ -16,16 +16,20 @@ from torch import Tensor, nn
 from pianoai import __version__
 from pianoai.checkpoint import Checkpoint
 from pianoai.metrics.likelihood import Calibration, Thresholds, nll, predict
-from pianoai.models.frame import FEATURES, FrameModel, State, planes
+from pianoai.models.base import FrameModel, State
+from pianoai.models.frame import FEATURES, OUTPUTS, planes
+from pianoai.models.heads import NoteByNote
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import FORMAT, METADATA
 from pianoai.runtime.roll import LOUDEST, PITCHES, Floats, Roll, velocities
+from pianoai.runtime.stepping import note_planes
 from pianoai.windows import Windows
 
 LONG = 4  # passages of three windows in the parity check
 METHODS = ("forward", "read")  # of the archive
+IN_PARTS = ("forward", "read", "hear", "turn", "given")  # of one whose notes are drawn one after the other
 SINGLE = 6  # PyTorch's number of float32
 PREFIX = "model"  # the folder inside the archive
 OMITTED = ("serialization_id", ".debug_pkl")  # they hold paths and differ from run to run
@@ -61,19 +65,131 @@ class Step(nn.Module):
         return self.model.read(features, memory, position)
 
 
+class Parts(nn.Module):
+    """What is traced of a model whose notes are drawn one after the other; see `NoteStep`."""
+
+    def __init__(self, model: FrameModel) -> None:
+        super().__init__()
+        assert isinstance(model.head, NoteByNote)
+        self.model, self.head = model, model.head
+
+    def hear(self, frame: Tensor, state: State, noise: Tensor) -> tuple[Tensor, State]:
+        """See FrameModel.hear."""
+        return self.model.hear(frame, state, noise)
+
+    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+        """See FrameModel.read."""
+        return self.model.read(features, memory, position)
+
+    def turn(
+        self,
+        context: Tensor,
+        added: Tensor,
+        drawn: Tensor,
+        probabilities: Tensor,
+        at: Tensor,
+        frame: Tensor,
+        noise: Tensor,
+        temperature: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See NoteByNote.turn."""
+        return self.head.turn(context, added, drawn, probabilities, at, frame, noise, temperature)
+
+    def given(self, context: Tensor, following: Tensor) -> Tensor:
+        """Probabilities (3, 88) of a frame that is known, from its planes (264,)."""
+        return torch.sigmoid(self.head.given(context, following))
+
+
+class NoteStep(nn.Module):
+    """The step of such a model, as a script: a loop of turns, each of which draws a note."""
+
+    def __init__(self, parts: nn.Module, units: int) -> None:
+        super().__init__()
+        self.parts = parts
+        self.units = units
+        self.pitches = PITCHES
+        self.outputs = OUTPUTS
+
+    def forward(
+        self, frame: Tensor, state: tuple[Tensor, Tensor, Tensor], noise: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """See FrameModel.step."""
+        context, left = self.parts.hear(frame, state, noise)
+        added = torch.zeros([self.pitches, self.units])
+        drawn = torch.zeros([self.pitches])
+        probabilities = torch.zeros([self.outputs, self.pitches])
+        at = torch.zeros([], dtype=torch.int64)
+        while bool(at < self.pitches):
+            added, drawn, probabilities, at = self.parts.turn(
+                context, added, drawn, probabilities, at, frame, noise, temperature
+            )
+        return drawn, probabilities, left
+
+    @torch.jit.export
+    def hear(
+        self, frame: Tensor, state: tuple[Tensor, Tensor, Tensor], noise: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """See FrameModel.hear."""
+        return self.parts.hear(frame, state, noise)
+
+    @torch.jit.export
+    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+        """See FrameModel.read."""
+        return self.parts.read(features, memory, position)
+
+    @torch.jit.export
+    def turn(
+        self,
+        context: Tensor,
+        added: Tensor,
+        drawn: Tensor,
+        probabilities: Tensor,
+        at: Tensor,
+        frame: Tensor,
+        noise: Tensor,
+        temperature: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See NoteByNote.turn."""
+        return self.parts.turn(context, added, drawn, probabilities, at, frame, noise, temperature)
+
+    @torch.jit.export
+    def given(self, context: Tensor, following: Tensor) -> Tensor:
+        """See Parts.given."""
+        return self.parts.given(context, following)
+
+
 def trace(model: FrameModel) -> torch.jit.ScriptModule:
-    """The step and `read` as frozen TorchScript: straight-line code with the weights as constants."""
-    memory, position, intensity = model.initial_state()
-    noise, one = torch.full((model.noise,), 0.5), torch.tensor(1.0)
-    examples = {
-        "forward": (torch.zeros(PITCHES), (memory, position, intensity), noise, one),
-        "read": (torch.zeros(model.chunk, FEATURES), memory, position),
-    }
-    with warnings.catch_warnings():
+    """The step and what else the runtime calls as frozen TorchScript, with the weights as constants.
+
+    It is straight-line code, but for the loop over the notes of a frame where there is one.
+    """
+    frame, (memory, position, intensity) = torch.zeros(PITCHES), model.initial_state()
+    state, noise, one = (memory, position, intensity), torch.full((model.noise,), 0.5), torch.tensor(1.0)
+    reading = (torch.zeros(model.chunk, FEATURES), memory, position)
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript announces its deprecation at every call
-        traced = torch.jit.trace_module(Step(model).eval(), examples)  # type: ignore[no-untyped-call]
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced, list(METHODS[1:]))
+        if not isinstance(model.head, NoteByNote):
+            examples = {"forward": (frame, state, noise, one), "read": reading}
+            traced = torch.jit.trace_module(Step(model).eval(), examples)  # type: ignore[no-untyped-call]
+        else:
+            units = model.head.units
+            context, at = model.hear(frame, state, noise)[0], torch.zeros([], dtype=torch.int64)
+            begun = (torch.zeros(PITCHES, units), torch.zeros(PITCHES), torch.zeros(OUTPUTS, PITCHES), at)
+            examples = {
+                "hear": (frame, state, noise),
+                "read": reading,
+                "turn": (context, *begun, frame, noise, one),
+                "given": (context, torch.zeros(FEATURES)),
+            }
+            parts = torch.jit.trace_module(Parts(model).eval(), examples)  # type: ignore[no-untyped-call]
+            traced = torch.jit.script(NoteStep(parts, units).eval())
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced, list(methods(model)[1:]))
     return frozen
+
+
+def methods(model: FrameModel) -> tuple[str, ...]:
+    """The methods of a model's archive."""
+    return IN_PARTS if isinstance(model.head, NoteByNote) else METHODS
 
 
 def rounded(model: FrameModel, weights: str) -> FrameModel:
@@ -133,7 +249,7 @@ def describe(
             {"shape": list(part.shape), "dtype": str(part.dtype).removeprefix("torch.")}
             for part in model.initial_state()
         ],
-        "samples": samples if model.latent else 1,
+        "samples": samples if model.latent or isinstance(model.head, NoteByNote) else 1,
         "calibration": {"sounding": list(calibration.sounding), "struck": list(calibration.struck)},
         "thresholds": {"sounding": thresholds.sounding, "onset": thresholds.onset},
         "flip_rates": {"on": off, "stay": stay, "struck": struck},
@@ -152,7 +268,7 @@ def to_archive(model: FrameModel, metadata: dict[str, Any], weights: str = "floa
     saved = io.BytesIO()
     traced = trace(rounded(model, weights))
     if weights == "float16":
-        for name in METHODS:
+        for name in methods(model):
             store_half(traced._c._get_method(name).graph)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -171,7 +287,7 @@ def to_archive(model: FrameModel, metadata: dict[str, Any], weights: str = "floa
 
 @torch.no_grad()
 def eager(model: FrameModel, metadata: runtime.Metadata) -> runtime.Model:
-    """The PyTorch model, or TorchScript of it, behind the interface of the runtime."""
+    """The PyTorch model behind the interface of the runtime."""
     return runtime.Model(metadata, array_step(model.step))
 
 
@@ -196,32 +312,36 @@ def array_step(step: Callable[..., tuple[Tensor, Tensor, State]]) -> runtime.Ste
 def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: ExportConfig) -> dict[str, float | int]:
     """Compare eager PyTorch, TorchScript and the NumPy runtime on real rolls (frames, 88), and generating.
 
-    Teacher-forced, the largest difference of a probability, eager being the whole pass, with the matrices rounded
+    Teacher-forced, the largest difference of a probability of the frame that follows, eager being the whole pass, with the matrices rounded
     as they are stored, and not the step; once more after the runtime has read a roll's beginning in chunks. Raises
     InputError when it is above the tolerance. Generating, `frames` frames from equal seeds by TorchScript and by the
     runtime: where they differ, every pitch must have been drawn within the tolerance of its probability (a
-    near-tie), which is counted; then both go on from the same frame. This also runs past a full ring of keys.
+    near-tie), or the lowest where notes are drawn one after the other; it is counted, then both go on from the same
+    frame. This also runs past a full ring of keys.
     """
     model = rounded(checkpoint.model(), config.weights)
     loaded = runtime.load(archive)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        script = array_step(torch.jit.load(io.BytesIO(archive)))  # type: ignore[no-untyped-call]
+        script = torch.jit.load(io.BytesIO(archive))  # type: ignore[no-untyped-call]
+    stepping = array_step(script)
+    known = array_given(script) if loaded.given else None
     chance = np.random.Generator(np.random.PCG64(config.seed))
-    one = np.array(1, np.float32)
     worst = {"torchscript": 0.0, "runtime": 0.0, "reading": 0.0}
+    teachers = {"torchscript": teacher(stepping, known), "runtime": teacher(loaded.step, loaded.given)}
     for roll in rolls:
-        noise = chance.random((len(roll), model.noise), np.float32)
+        noise = chance.random((len(roll) - 1, model.noise), np.float32)
         whole = whole_pass(model, roll, noise)
-        for name, step in (("torchscript", script), ("runtime", loaded.step)):
+        cells = roll.astype(np.float32)
+        for name, given in teachers.items():
             state = loaded.start()
-            for at, frame in enumerate(roll.astype(np.float32)):
-                _, said, state = step(frame, state, noise[at], one)
-                worst[name] = further(worst[name], said, whole[at])
-        state = loaded.read(roll[:-1], loaded.start())
-        _, said, state = loaded.step(roll[-1].astype(np.float32), state, noise[-1], one)
-        worst["reading"] = further(worst["reading"], said, whole[-1])
-    drawn, worst["drawing"] = compare_drawing(script, loaded, config)
+            for at, said in enumerate(whole):
+                found, state = given(cells[at], state, noise[at], cells[at + 1])
+                worst[name] = further(worst[name], found, said)
+        state = loaded.read(roll[:-2], loaded.start())
+        found, state = teachers["runtime"](cells[-2], state, noise[-1], cells[-1])
+        worst["reading"] = further(worst["reading"], found, whole[-1])
+    drawn, worst["drawing"] = compare_drawing(stepping, loaded, config)
     for name, difference in worst.items():
         if not difference <= config.tolerance:
             raise InputError(
@@ -254,12 +374,43 @@ def rounding_cost(checkpoint: Checkpoint, windows: Windows, samples: int, config
 
 @torch.no_grad()
 def whole_pass(model: FrameModel, roll: Roll, noise: Floats) -> Floats:
-    """Probabilities (frames, 3, 88) after every frame of a roll, in one pass."""
+    """Probabilities (frames - 1, 3, 88) of the frames of a roll from the second on, in one pass."""
     roll = np.array(roll)  # PyTorch wants to own it
-    features = planes(torch.from_numpy(roll), torch.from_numpy(velocities(roll)))
+    features = planes(torch.from_numpy(roll), torch.from_numpy(velocities(roll)))[None]
     latent = torch.from_numpy(noise[:, 2 * PITCHES :])
-    probabilities: Floats = torch.sigmoid(model(features[None], latent[None]))[0].numpy()
+    logits = model.head(model(features[:, :-1], latent[None]), features[:, 1:])
+    probabilities: Floats = torch.sigmoid(logits)[0].numpy()
     return probabilities
+
+
+def teacher(step: runtime.Step, given: runtime.Given | None) -> runtime.Given:
+    """What tells the probabilities of a frame that is known: `given`, or a step, which does not look at it."""
+    if given is not None:
+        return given
+    one = np.array(1, np.float32)
+
+    def ask(
+        frame: Floats, state: runtime.State, noise: Floats, following: Floats
+    ) -> tuple[Floats, runtime.State]:
+        _, probabilities, left = step(frame, state, noise, one)
+        return probabilities, left
+
+    return ask
+
+
+def array_given(script: Any) -> runtime.Given:
+    """The probabilities of a frame that is known, by an archive that PyTorch has loaded."""
+
+    def ask(
+        frame: Floats, state: runtime.State, noise: Floats, following: Floats
+    ) -> tuple[Floats, runtime.State]:
+        with torch.no_grad():
+            parts = tuple(torch.as_tensor(part) for part in state)
+            context, left = script.hear(torch.from_numpy(frame), parts, torch.from_numpy(noise))
+            probabilities = script.given(context, torch.from_numpy(note_planes(following)))
+        return probabilities.numpy(), tuple(part.numpy() for part in left)
+
+    return ask
 
 
 def compare_drawing(script: runtime.Step, loaded: runtime.Model, config: ExportConfig) -> tuple[dict[str, int], float]:
@@ -281,6 +432,7 @@ def compare_drawing(script: runtime.Step, loaded: runtime.Model, config: ExportC
         worst = further(worst, said, said_too)
         apart = np.flatnonzero(drawn != drawn_too)
         if len(apart):
+            apart = apart[:1] if loaded.given else apart
             different += 1
             ties += len(apart)
             if not (distance_to_tie(said, noise)[apart] <= config.tolerance).all():

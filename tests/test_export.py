@@ -97,7 +97,7 @@ def test_reading_in_chunks_leaves_the_state_of_as_many_steps(name: str, music: W
 def test_what_is_no_number_passes_no_tolerance(music: Windows) -> None:
     checkpoint = checkpoint_of("transformer", music)
     weights = {key: value.clone() for key, value in checkpoint.weights.items()}
-    weights["out.bias"][5] = float("nan")
+    weights["head.logits.bias"][5] = float("nan")
     archive = archive_of(replace(checkpoint, weights=weights), music)
     with pytest.raises(InputError, match="differs from PyTorch by nan"):
         parity(checkpoint, archive, choose_windows(music, CONFIG), CONFIG)
@@ -165,7 +165,7 @@ def test_a_gan_ships(music: Windows) -> None:
 def test_a_model_that_differs_is_refused(music: Windows) -> None:
     checkpoint = checkpoint_of("transformer", music)
     weights = {key: value.clone() for key, value in checkpoint.weights.items()}
-    weights["out.bias"][5] += 0.01
+    weights["head.logits.bias"][5] += 0.01
     archive = archive_of(replace(checkpoint, weights=weights), music)
     with pytest.raises(InputError, match=r"export: torchscript differs from PyTorch by 0\.00"):
         parity(checkpoint, archive, choose_windows(music, CONFIG), CONFIG)
@@ -202,9 +202,13 @@ def test_eager_step_is_the_exported_step(music: Windows) -> None:
 
 def test_multiply_adds_by_hand() -> None:
     module = family("transformer")
-    model = module.Model(module.Config(24, 2, 3, 40, 0.0, 0.01), 16)
     block = 24 * 72 + 24 * 24 + 2 * 24 * 40 + 2 * 16 * 24  # qkv, mix, feed-forward, scores and sum over the ring
-    assert multiply_adds(model) == 264 * 24 + 3 * block + 24 * 264
+    trunk = 264 * 24 + 3 * block
+    model = module.Model(module.Config(24, 2, 3, 40, "independent", 5, 0.0, 0.01), 16)
+    assert multiply_adds(model) == trunk + 24 * 264
+    model = module.Model(module.Config(24, 2, 3, 40, "nade", 5, 0.0, 0.01), 16)
+    # Logits, and of 5 units: from memory, from neighbours of each pitch, to the logits of each pitch.
+    assert multiply_adds(model) == trunk + 24 * 264 + 24 * 5 + 88 * 50 * 5 + 88 * 5 * 3
 
 
 def test_a_missing_operator_is_reported(music: Windows) -> None:
@@ -229,7 +233,7 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
     training = {"valid_nll_spread": 0.25, "steps": 12.0}
     found = evaluate(checkpoint_of(name, music), training, rates, copied, music, config)
     blocks = {block: sorted(values) for block, values in found.metrics.items()}
-    likelihoods = ["nll", "nll_changed", "raw"]
+    likelihoods = ["nll", "nll_changed", "nll_joint", "nll_marginals", "raw"]
     scores = sorted(
         [*likelihoods, *["average_precision", "cosine", "f1", "mse", "onset_f1", "precision", "recall", "skill"]]
     )
@@ -250,7 +254,7 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
         ],
         "complexity": ["multiply_adds", "parameters", "training_steps"],
         "deployability": ["bytes", "exports", "missing_operators", "reason", "same_bytes"],
-        "scoring": ["calibration", "noise_samples", "thresholds"],
+        "scoring": ["calibration", "joint", "noise_samples", "thresholds"],
     }
     assert found.metrics["valid"]["skill"] == pytest.approx(5.0 - found.metrics["valid"]["nll"], abs=1e-5)
     assert found.metrics["stability"]["same_output"] == 1

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pianoai.metrics import likelihood
+from pianoai.models.heads import Independent
 from pianoai.metrics.likelihood import Calibration, Predictions, Thresholds
 
 TRUTH = np.array([[1, 0, 1], [1, 1, 0]], bool)
@@ -20,7 +21,7 @@ INTENSITY = np.array([[0.5, 0.0, 0.5], [0.5, 0.6, 0.0]], np.float32)
 
 @pytest.fixture
 def said() -> Predictions:
-    return Predictions(SOUNDS, AGAIN, LOUDNESS, SOUNDED, TRUTH, STRUCK, INTENSITY, np.array([True, False]))
+    return Predictions(SOUNDS, AGAIN, LOUDNESS, np.array([3.0, 5.0]), SOUNDED, TRUTH, STRUCK, INTENSITY, np.array([True, False]))
 
 
 FIRST = -math.log(0.8 * 0.9 * 0.5) - math.log(1 - 0.2)
@@ -37,7 +38,7 @@ def test_onset_probability(said: Predictions) -> None:
 
 
 def test_scores_by_hand(said: Predictions) -> None:
-    found = likelihood.scores(said, Calibration(), Thresholds(sounding=0.4, onset=0.3))
+    found = likelihood.scores(said, Calibration(), Thresholds(sounding=0.4, onset=0.3), joint=False)
     # said to sound: 0.8, 0.5, 0.9, 0.4: three of four right, three of four found
     assert (found["precision"], found["recall"]) == (0.75, 0.75)
     assert found["f1"] == pytest.approx(0.75)
@@ -45,9 +46,13 @@ def test_scores_by_hand(said: Predictions) -> None:
     assert found["onset_f1"] == pytest.approx(0.8)
     assert found["nll"] == found["raw"]["nll"] == pytest.approx((FIRST + SECOND) / 2)
     assert found["nll_changed"] == pytest.approx(FIRST)
-    shifted = likelihood.scores(said, Calibration(sounding=(2.0, 0.0)), Thresholds(sounding=0.4, onset=0.3))
+    shifted = likelihood.scores(said, Calibration(sounding=(2.0, 0.0)), Thresholds(sounding=0.4, onset=0.3), joint=False)
     assert shifted["raw"] == found["raw"]
-    assert found["raw"] == pytest.approx({key: found[key] for key in ("nll", "nll_changed", "mse", "cosine")})
+    assert found["raw"] == pytest.approx({key: found[key] for key in found["raw"]})
+    assert found["raw"].keys() == {"nll", "nll_joint", "nll_marginals", "nll_changed", "mse", "cosine"}
+    joint = likelihood.scores(said, Calibration(), Thresholds(sounding=0.4, onset=0.3), joint=True)
+    assert (joint["nll"], joint["nll_changed"]) == (4, 3)
+    assert (joint["nll_joint"], joint["nll_marginals"]) == (found["nll_joint"], found["nll_marginals"]) == (4, found["nll"])
     assert shifted["nll"] != found["nll"]
     assert found["mse"] == pytest.approx((0.01 + 0.04 + 0.16) / 6)
     cosines = (0.35 / (0.5 * math.sqrt(0.5)), 0.37 / (math.sqrt(0.29) * math.sqrt(0.61)))
@@ -80,6 +85,7 @@ def test_calibration_of_one_outcome_is_none() -> None:
 def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
     class Coin(torch.nn.Module):
         latent = 1
+        head = Independent()
 
         def forward(self, features: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
             return torch.where(latent < 0.5, -1.0, 2.0)[..., None].expand(*latent.shape[:2], 3, 88)
@@ -87,10 +93,12 @@ def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
     from pianoai.dataset import Batch
 
     batch = Batch(torch.zeros(1, 50, 264), torch.zeros(1, 50, 264), torch.ones(1, 50))
-    found, again, loud = likelihood.mean_prediction(Coin(), batch, 4000, torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+    found, again, loud, nats = likelihood.predict_window(Coin(), batch, 4000, torch.Generator().manual_seed(1))  # type: ignore[arg-type]
     low, high = 1 / (1 + math.e), 1 / (1 + math.exp(-2))
     assert found.mean() == pytest.approx((low + high) / 2, abs=0.003)
     # struck again, given that it sounds: both hang on the same noise
     assert again.mean() == pytest.approx((low**2 + high**2) / (low + high), abs=0.003)
     # p(sounds) * intensity is averaged together, since both hang on the same noise
     assert loud.mean() == pytest.approx((low**2 + high**2) / 2, abs=0.003)
+    # Nothing sounds, 88 times over: the likelihood of the whole frame is averaged, not that of each pitch.
+    assert nats == pytest.approx([-math.log(((1 - low) ** 88 + (1 - high) ** 88) / 2)] * 50, abs=0.03)

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from pianoai.checkpoint import family
 from pianoai.models.adversarial import dilations
 from pianoai.models.copy import count_rates
-from pianoai.models.frame import FrameModel, draw, planes, real_planes, step_planes
+from pianoai.models.base import FrameModel
+from pianoai.models.frame import draw, planes, real_planes, step_planes
 from pianoai.models.transformer import banded_attention, rotate, rotations
 from pianoai.runtime.roll import PITCHES, Roll, velocities
 from pianoai.windows import Windows
@@ -19,7 +20,7 @@ CONFIGS = {
     "copy": {},
     "gan": {"width": 24, "latent": 5, "dropout": 0.1},
     "wgan": {"width": 24, "latent": 5, "dropout": 0.1, "penalty": 10.0},
-    "transformer": {"embed_dim": 24, "heads": 2, "blocks": 3, "feedforward": 40, "dropout": 0.1, "learning_rate": 0.01},
+    "transformer": {"embed_dim": 24, "heads": 2, "blocks": 3, "feedforward": 40, "head": "nade", "head_units": 8, "dropout": 0.1, "learning_rate": 0.01},
 }
 CRITIC = {
     "learning_rate": 0.01,
@@ -74,11 +75,11 @@ def test_reading_is_as_many_steps(name: str, window: int, music: Windows) -> Non
     for begin in (0, 3, window + 1):
         memory, position, _ = model.initial_state()
         for frame in planes_of[:begin]:
-            _, memory = model.step_logits(frame, memory, position, silent)
+            _, memory = model.step_context(frame, memory, position, silent)
             position = position + 1
         stepped, read, at = memory.clone(), memory.clone(), position.clone()
         for frame in planes_of[begin : begin + 2 * model.chunk]:
-            _, stepped = model.step_logits(frame, stepped, position, silent)
+            _, stepped = model.step_context(frame, stepped, position, silent)
             position = position + 1
         for chunk in torch.split(planes_of[begin : begin + 2 * model.chunk], model.chunk):
             read = model.read(chunk, read, at)

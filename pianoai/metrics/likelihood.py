@@ -8,9 +8,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, precision_recall_curve
+from torch import Tensor
 
 from pianoai.dataset import Batch, batches
-from pianoai.models.frame import FrameModel
+from pianoai.models.base import FrameModel
+from pianoai.models.heads import NoteByNote
+from pianoai.models.objective import before, frame_nats
 from pianoai.runtime.roll import HELD, PITCHES, Floats, intensity
 from pianoai.runtime.scoring import CERTAIN, cross_entropy
 from pianoai.windows import Windows, changes
@@ -20,11 +23,15 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of every frame of a split but each piece's first, and what came; (frames, 88)."""
+    """What a model said of every frame of a split but each piece's first, and what came; (frames, 88).
+
+    Probabilities are marginals, over a model's own noise and over the other notes of a frame; `nats` are not.
+    """
 
     sounds: Floats  # probability of sounding
     again: Floats  # probability of being struck again, if it sounds and sounded before
     loudness: Floats  # expected intensity: probability of sounding times predicted intensity
+    nats: NDArray[np.float64]  # (frames,) of the frame that came, all its pitches together
     sounded: Bools  # the pitch sounded in the frame before
     truth: Bools  # the pitch sounds
     struck: Bools  # the pitch is struck
@@ -66,11 +73,11 @@ class Thresholds:
 
 
 def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed: int) -> Predictions:
-    """Predictions for a split; probabilities are the mean over `samples` draws of a model's own noise."""
+    """Predictions for a split; marginals are the mean over `samples` draws of what a model leaves to chance."""
     generator = torch.Generator().manual_seed(seed)
     parts: list[list[NDArray[np.generic]]] = []
     for batch, roll in zip(batches(windows, split), windows.rolls(split), strict=True):
-        said = mean_prediction(model, batch, samples if model.latent else 1, generator)
+        said = predict_window(model, batch, samples, generator)
         parts.append(
             [*said, roll[:-1] > 0, roll[1:] > 0, roll[1:] > HELD, intensity(np.asarray(roll))[1:], changes(roll)]
         )
@@ -78,25 +85,33 @@ def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed:
 
 
 @torch.no_grad()
-def mean_prediction(
+def predict_window(
     model: FrameModel, batch: Batch, samples: int, generator: torch.Generator
-) -> tuple[Floats, Floats, Floats]:
-    """For one window, each (time, 88): p(sounds), p(struck again if it sounds), p(sounds) * intensity.
+) -> tuple[Floats, Floats, Floats, NDArray[np.float64]]:
+    """For one window: p(sounds), p(struck again if it sounds), p(sounds) * intensity, each (time, 88), and nats (time,).
 
-    All are marginals over the noise: the second is the mean of p(sounds and is struck again) over that of p(sounds).
+    The second is the mean of p(sounds and is struck again) over that of p(sounds). The likelihood of a frame is the
+    mean over the model's own noise of what it is under each: a mixture.
     """
     shape = (*batch.features.shape[:2], model.latent)
     total = torch.zeros(3, shape[1], PITCHES)
-    for _ in range(samples):
-        latent = torch.rand(*shape, generator=generator)
-        sounds, again, loud = torch.sigmoid(model(batch.features, latent))[0].unbind(-2)
-        total += torch.stack([sounds, sounds * again, sounds * loud])
-    sounds, both, loudness = (total / samples).numpy()
-    return sounds, both / np.maximum(sounds, 1e-12), loudness
+    nats: list[Tensor] = []
+    for _ in range(samples if model.latent else 1):
+        context = model(batch.features, torch.rand(*shape, generator=generator))
+        logits = model.head(context, batch.targets)
+        nats.append(frame_nats(logits, batch)[0])
+        if isinstance(model.head, NoteByNote):
+            total += model.head.marginals(context[0], before(batch)[0], samples, generator)
+        else:
+            sounds, again, loud = torch.sigmoid(logits)[0].unbind(-2)
+            total += torch.stack([sounds, sounds * again, sounds * loud])
+    sounds, both, loudness = (total / len(nats)).numpy()
+    mixture = np.log(len(nats)) - torch.logsumexp(-torch.stack(nats).double(), 0)
+    return sounds, both / np.maximum(sounds, 1e-12), loudness, mixture.numpy()
 
 
 def nll(predictions: Predictions) -> NDArray[np.float64]:
-    """Nats of each frame (frames,), as `runtime.scoring.score` defines them."""
+    """Nats of each frame (frames,) if its pitches were drawn from their marginals; see `runtime.scoring.score`."""
     both = predictions.sounded & predictions.truth
     sounding = cross_entropy(predictions.sounds.astype(np.float64), predictions.truth).sum(1)
     again = np.where(both, cross_entropy(predictions.again.astype(np.float64), predictions.struck), 0).sum(1)
@@ -162,28 +177,32 @@ def counts(chance: Floats, happened: Bools, threshold: float) -> tuple[float, fl
     return precision, recall, f1
 
 
-def scores(raw: Predictions, calibration: Calibration, thresholds: Thresholds) -> dict[str, Any]:
-    """All scores of a split but skill, from a model's own probabilities, once calibrated.
+def scores(raw: Predictions, calibration: Calibration, thresholds: Thresholds, joint: bool) -> dict[str, Any]:
+    """All scores of a split but skill, from a model's own probabilities, marginals once calibrated.
 
-    `raw` holds those without calibration that a change of probabilities which keeps their order can change.
+    `raw` holds those without calibration that a change of probabilities which keeps their order can change. The
+    likelihood is that of frames as a whole (`joint`), or the product of their marginals.
     """
     predictions = calibration.apply(raw)
     precision, recall, f1 = counts(predictions.sounds, predictions.truth, thresholds.sounding)
     _, _, onset_f1 = counts(predictions.onset(), predictions.struck, thresholds.onset)
-    return values(predictions) | {
+    return values(predictions, joint) | {
         "precision": precision,
         "recall": recall,
         "f1": f1,
         "onset_f1": onset_f1,
         "average_precision": float(average_precision_score(predictions.truth.ravel(), predictions.sounds.ravel())),
-        "raw": values(raw),
+        "raw": values(raw, joint),
     }
 
 
-def values(predictions: Predictions) -> dict[str, float]:
+def values(predictions: Predictions, joint: bool) -> dict[str, float]:
     """The scores that depend on the probabilities themselves and not only on their order."""
-    nats = nll(predictions)
+    apart = nll(predictions)
+    nats = predictions.nats if joint else apart
     return {
+        "nll_joint": float(predictions.nats.mean()),
+        "nll_marginals": float(apart.mean()),
         "nll": float(nats.mean()),
         "nll_changed": float(nats[predictions.changed].mean()),
         "mse": float(np.square(predictions.loudness - predictions.intensity).mean()),

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
-from pianoai.models.frame import FEATURES, FrameModel, State, output_layer, real_planes, split_logits
+from pianoai.models.base import FrameModel, State
+from pianoai.models.frame import FEATURES, output_layer, real_planes, split_logits
 from pianoai.models.objective import TrainConfig, before, frame_losses, schedule, validation_nll
 from pianoai.params import bounded
 from pianoai.runtime.roll import PITCHES
@@ -97,8 +98,10 @@ class Generator(FrameModel):
         """A window of silence (window, 264)."""
         return torch.zeros(self.window, FEATURES), torch.tensor(0), torch.zeros(PITCHES)
 
-    def step_logits(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """See FrameModel.step_logits; the memory is the window of planes."""
+    def step_context(
+        self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See FrameModel.step_context; the memory is the window of planes."""
         memory = torch.cat([memory[1:], features.unsqueeze(0)])
         context = self.context(memory.unsqueeze(0))
         return self.logits(context[0, 0], latent), memory

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pianoai.models.frame import FrameModel, State
+from pianoai.models.base import FrameModel, State
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Roll
 
 
@@ -45,8 +45,10 @@ class Model(FrameModel):
         """Nothing is remembered but the intensities."""
         return torch.zeros(1), torch.tensor(0), torch.zeros(PITCHES)
 
-    def step_logits(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """See FrameModel.step_logits."""
+    def step_context(
+        self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See FrameModel.step_context."""
         return self.logits(features), memory
 
     def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pianoai import losses
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
-from pianoai.models.frame import FrameModel
+from pianoai.models.base import FrameModel
 from pianoai.params import bounded
 from pianoai.runtime.roll import PITCHES
 
@@ -51,17 +52,27 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig) -> tuple[Ten
     return total, {name: value.detach() for name, value in terms.items()}
 
 
+def frame_nats(logits: Tensor, batch: Batch) -> Tensor:
+    """Nats (batch, time) of the frames that came, from logits (batch, time, 3, 88); probabilities are kept within 1e-6.
+
+    The sum over pitches of sounding or not, and of being struck again where a pitch sounds and sounded before.
+    """
+    sounds, struck, _ = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
+    chance = torch.sigmoid(logits[..., :2, :]).clamp(losses.CERTAIN, 1 - losses.CERTAIN)
+    happened = torch.stack([sounds, struck], -2)
+    nats = F.binary_cross_entropy(chance, happened, reduction="none")
+    counted: Tensor = (nats[..., 0, :] + nats[..., 1, :] * sounds * before(batch)).sum(-1)
+    return counted
+
+
 def validation_nll(model: FrameModel, batch: Batch, samples: int) -> tuple[Tensor, int]:
-    """Nats a frame of the mean probability over `samples` noise samples, and the number of frames."""
-    total = torch.zeros(*batch.features.shape[:2], 2, PITCHES)
+    """Nats a frame of the mean likelihood over `samples` noise samples, and the number of frames."""
+    nats = []
     for _ in range(samples):
         latent = torch.rand(*batch.features.shape[:2], model.latent)
-        total += torch.sigmoid(model(batch.features, latent)[..., :2, :])
-    p_sounds, p_struck = torch.logit((total / samples).clamp(1e-6, 1 - 1e-6)).unbind(-2)
-    sounds, struck, _ = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
-    nll = losses.sounding(p_sounds, sounds, batch.mask)
-    nll = nll + losses.struck(p_struck, struck, sounds * before(batch), batch.mask)
-    return nll, int(batch.mask.sum())
+        nats.append(frame_nats(model.head(model(batch.features, latent), batch.targets), batch))
+    mixture = math.log(samples) - torch.logsumexp(-torch.stack(nats), 0)
+    return losses.masked_mean(mixture, batch.mask), int(batch.mask.sum())
 
 
 def schedule(optimizer: Optimizer, warmup: int, total: int) -> LambdaLR:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pianoai.models.frame import FEATURES, FrameModel, State, output_layer, split_logits
+from pianoai.models.base import FrameModel, State
+from pianoai.models.frame import FEATURES
+from pianoai.models.heads import NoteByNote, PitchByPitch
 from pianoai.models.supervised import LikelihoodTraining
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
@@ -21,6 +23,8 @@ class Config:
     heads: int = bounded(least=1)
     blocks: int = bounded(least=1, most=64)
     feedforward: int = bounded(least=1)
+    head: str = bounded(choices=("nade", "independent"))
+    head_units: int = bounded(least=1, most=1024)
     dropout: float = bounded(least=0, most=0.9)
     learning_rate: float = bounded(least=0)
 
@@ -163,7 +167,9 @@ class Block(nn.Module):
 
 
 class Model(FrameModel):
-    """The Transformer: planes of a frame -> width -> blocks -> logits of the next frame."""
+    """The Transformer: planes of a frame -> width -> blocks -> head."""
+
+    head: NoteByNote | PitchByPitch
 
     def __init__(self, config: Config, window: int) -> None:
         super().__init__(window, latent=0)
@@ -171,7 +177,8 @@ class Model(FrameModel):
         self.embed = nn.Linear(FEATURES, config.embed_dim)
         self.blocks = nn.ModuleList(Block(config, window) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.embed_dim)
-        self.out = output_layer(config.embed_dim)
+        width = config.embed_dim
+        self.head = NoteByNote(width, config.head_units) if config.head == "nade" else PitchByPitch(width)
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("turns", rotations(window, config.embed_dim // config.heads), persistent=False)
         self.turns: Tensor
@@ -188,14 +195,16 @@ class Model(FrameModel):
         x = self.dropout(self.embed(features))
         for block in self.blocks:
             x = block(x, turn)
-        return split_logits(self.out(self.norm(x)))
+        return self.head.context(self.norm(x), features)
 
     def initial_state(self) -> State:
         """Empty rings (blocks, 2, heads, window, width per head)."""
         return torch.zeros(self.shape), torch.tensor(0), torch.zeros(PITCHES)
 
-    def step_logits(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """See FrameModel.step_logits."""
+    def step_context(
+        self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See FrameModel.step_context."""
         slot = (position % self.window).view(1)
         barred = torch.where(torch.arange(self.window) <= position, 0.0, float("-inf"))
         turn = torch.index_select(self.turns, 0, (position % (4 * self.window)).view(1))[0]
@@ -205,7 +214,7 @@ class Model(FrameModel):
             assert isinstance(block, Block)
             x, ring = block.step(x, memory[index], turn, slot, barred)
             rings.append(ring)
-        return split_logits(self.out(self.norm(x))), torch.stack(rings)
+        return self.head.context(self.norm(x), features), torch.stack(rings)
 
     def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""

@@ -2,20 +2,16 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.operators.promotion import Array
-from pianoai.runtime.roll import HELD, LOUDEST, PITCHES, SILENT, TICKS_PER_BEAT, Floats, Roll, velocities
-
-if TYPE_CHECKING:
-    from pianoai.runtime.plan import Plan
-    from pianoai.runtime.torchscript import Script
+from pianoai.runtime.roll import PITCHES, TICKS_PER_BEAT, Floats, Roll
 
 METADATA = "pianoai.json"  # the name of the archive's extra file
 FORMAT = 2
@@ -27,6 +23,8 @@ State = tuple[Array, ...]
 Step = Callable[[Floats, State, Floats, Floats], tuple[Floats, Floats, State]]
 # reader(rolls of Metadata.read frames (frames, 88), state) -> state
 Reader = Callable[[Roll, State], State]
+# given(frame (88,), state, noise (N,), next frame (88,)) -> probabilities (3, 88), state
+Given = Callable[[Floats, State, Floats, Floats], tuple[Floats, State]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,8 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Model:
-    """A step function, its metadata, and a faster way to hear many frames where the archive has one.
+    """A step function, its metadata, and what else an archive may have: a faster way to hear many frames; where the
+    notes of a frame hang on each other, the probabilities of each given the lower ones of a frame that is known.
 
     A state is good for one `step` or `read`, which may use its memory for the next, and only until another state is
     given to either; `keep` makes one that lasts.
@@ -60,6 +59,7 @@ class Model:
     metadata: Metadata
     step: Step
     reader: Reader | None = None
+    given: Given | None = None
 
     def start(self) -> State:
         """The state before the first frame: zeros."""
@@ -83,7 +83,7 @@ class Model:
 
 def load(source: bytes | Path) -> Model:
     """The model in a TorchScript archive. Raises InputError if it is none, or not one of PianoAI."""
-    from pianoai.runtime import torchscript
+    from pianoai.runtime import stepping, torchscript
 
     name = str(source) if isinstance(source, Path) else "the archive"
     if isinstance(source, Path) and not source.is_file():
@@ -92,92 +92,7 @@ def load(source: bytes | Path) -> Model:
     if METADATA not in script.extra:
         raise InputError(f"{name} is not a PianoAI model: no extra/{METADATA}")
     metadata = read_metadata(script.extra[METADATA], name)
-    planned = Planned(script, metadata)
-    if planned.stepping is None:
-        return Model(metadata, script)
-    return Model(metadata, planned.step, planned.read if planned.reads else None)
-
-
-class Planned:
-    """The step and `read` of an archive as plans that share the memory of the state."""
-
-    def __init__(self, script: "Script", metadata: Metadata):
-        self._state = self._own = tuple(np.zeros(shape, dtype) for shape, dtype in metadata.state)
-        self._frame, self._noise = np.zeros(PITCHES, np.float32), np.zeros(metadata.noise, np.float32)
-        self._temperature = np.array(1, np.float32)
-        self._features = np.zeros((metadata.read, 3 * PITCHES), np.float32)
-        self._script = script
-        self.stepping = script.plan("forward", self._frame, self._own, self._noise, self._temperature)
-        self._reading: Plan | None = None  # planned when there is something to read
-        # read(planes, memory, position) -> memory, of a state (memory, position, intensity)
-        self.reads = bool(metadata.read) and len(self._own) == 3 and script.has("read")
-        self._crossed = False  # a part of the new state lies where another part of the old one was
-        if self.stepping is not None:
-            new = self.stepping.outputs[2:]
-            self._crossed = any(np.may_share_memory(a, b) for a in new for b in self._own if a is not b)
-            shapes = [x.shape for x in self.stepping.outputs]
-            if shapes != [(PITCHES,), (3, PITCHES), *(x.shape for x in self._own)]:
-                raise InputError(
-                    f"{script.name}: its step returns something else than a frame, probabilities and state"
-                )
-
-    def _enter(self, state: State) -> None:
-        """Make `state` the one in memory."""
-        if state is not self._state:
-            if any(part is place for place, part in zip(self._own, state, strict=True)):
-                raise ValueError("a state can be used once; Model.keep makes a copy that lasts")
-            for place, part in zip(self._own, state, strict=True):
-                _fill(place, part)
-
-    def _leave(self, parts: Iterable[Array]) -> State:
-        """Make the parts of the new state the one in memory."""
-        fresh = [(place, part) for place, part in zip(self._own, parts, strict=True) if part is not place]
-        if self._crossed:
-            fresh = [(place, part.copy()) for place, part in fresh]
-        for place, part in fresh:
-            place[...] = part
-        self._state = (*self._own,)
-        return self._state
-
-    def step(self, frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
-        """See Step."""
-        assert self.stepping is not None
-        self._enter(state)
-        _fill(self._frame, frame)
-        _fill(self._noise, noise)
-        self._temperature[...] = temperature
-        self.stepping.run()
-        drawn, probabilities, *parts = self.stepping.outputs
-        return drawn.copy(), probabilities.copy(), self._leave(parts)
-
-    def read(self, frames: Roll, state: State) -> State:
-        """See Reader."""
-        self._enter(state)
-        reading = self._reading or self._plan_reading()
-        _, position, intensity = self._own
-        before = np.rint(intensity * LOUDEST).astype(np.uint8)
-        loudness = velocities(np.vstack([before, frames]))[1:]
-        self._features[...] = np.hstack([frames > SILENT, frames > HELD, loudness / np.float32(LOUDEST)])
-        reading.run()
-        now = self._features[-1, 2 * PITCHES :]
-        return self._leave((reading.outputs[0], position + len(frames), now))
-
-    def _plan_reading(self) -> "Plan":
-        before = [part.copy() for part in self._own]  # planning works on the memory of the state
-        plan = self._script.plan("read", self._features, *self._own[:2])
-        if plan is None:
-            raise InputError(f"{self._script.name}: read branches on values, which no model of PianoAI does")
-        for place, part in zip(self._own, before, strict=True):
-            place[...] = part
-        self._reading = plan
-        return plan
-
-
-def _fill(place: Array, value: Array) -> None:
-    """Copy; raises ValueError for another shape, which NumPy would stretch."""
-    if value.shape != place.shape:
-        raise ValueError(f"an array of shape {value.shape} where {place.shape} is wanted")
-    place[...] = value
+    return stepping.model(script, metadata)
 
 
 def read_metadata(text: bytes, name: str) -> Metadata:

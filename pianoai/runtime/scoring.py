@@ -70,11 +70,13 @@ def tally(model: Model, roll: Roll, restrikes: bool = True) -> Tally:
     sounding, struck = predict(model, roll)
     rates = model.metadata.flip_rates
     copied = np.where(before, rates["stay"], rates["on"]).astype(np.float64)
-    nats = float(cross_entropy(sounding, now).sum())
+    # Where notes hang on each other, a frame's likelihood is not the product of its marginals.
+    chances = predict_given(model, roll) if model.given else np.stack([sounding, struck])
+    nats = float(cross_entropy(chances[0], now).sum())
     copy_nats = float(cross_entropy(copied, now).sum())
     if restrikes:
         both = before & now
-        nats += float(cross_entropy(struck, onset)[both].sum())
+        nats += float(cross_entropy(chances[1], onset)[both].sum())
         again = np.broadcast_to(rates["struck"], now.shape).astype(np.float64)
         copy_nats += float(cross_entropy(again, onset)[both].sum())
     onset_chance = sounding * np.where(before, struck if restrikes else 0.0, 1.0)
@@ -116,6 +118,18 @@ def predict(model: Model, roll: Roll) -> Probabilities:
             _calibrate(mean[1], *metadata.calibration["struck"]),
         ]
     )
+
+
+def predict_given(model: Model, roll: Roll) -> Probabilities:
+    """Probabilities of sounding and of being struck again, ``(2, frames - 1, 88)``, given the lower notes of a frame."""
+    assert model.given is not None
+    noise, state = np.full(model.metadata.noise, 0.5, np.float32), model.start()
+    found = np.zeros((2, len(roll) - 1, PITCHES))
+    cells = roll.astype(np.float32)
+    for at in range(len(roll) - 1):
+        probabilities, state = model.given(cells[at], state, noise, cells[at + 1])
+        found[:, at] = probabilities[:2]
+    return found
 
 
 def _calibrate(likely: Probabilities, scale: float, offset: float) -> Probabilities:

@@ -1,0 +1,173 @@
+"""How the notes of a frame come about: each on its own, or one after the other from the lowest pitch to the highest.
+
+A model says what it expects of the next frame as a *context*, and its head makes the frame of that.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pianoai.models.frame import OUTPUTS, cells, draw, output_layer, split_logits
+from pianoai.runtime.roll import HELD, PITCHES
+
+NEIGHBOURS = 12  # semitones to either side that a pitch sees of the last frame
+KINDS = 2  # of what is seen of a pitch: it sounds, it is struck
+
+
+class Head(nn.Module):
+    """Makes a frame of a *context*: of what a model expects after the frames that it has heard."""
+
+    def forward(self, context: Tensor, following: Tensor) -> Tensor:
+        """Logits (…, 3, 88): the pitch sounds; is struck again if it sounds and sounded before; intensity if struck.
+
+        A head whose pitches hang on each other takes the others from the frame that came, as planes (…, 264).
+        """
+        raise NotImplementedError
+
+    def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        """The next roll row (88,) and the probabilities (3, 88) it was drawn with, at temperature 1; see `draw`."""
+        raise NotImplementedError
+
+
+class Independent(Head):
+    """Pitches do not know of each other: the context is the logits (…, 3, 88)."""
+
+    def forward(self, context: Tensor, following: Tensor) -> Tensor:
+        """See Head.forward; `following` is not used."""
+        return context
+
+    def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        """See Head.draw."""
+        return draw(context, frame, noise, temperature)
+
+
+class PitchByPitch(Independent):
+    """Logits of every pitch straight from what the model remembers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out = output_layer(width)
+
+    def context(self, x: Tensor, features: Tensor) -> Tensor:
+        """(…, 3, 88) from x (…, width); the planes of the last frame are not used."""
+        return split_logits(self.out(x))
+
+
+class NoteByNote(Head):
+    """A neural autoregressive distribution over the pitches of a frame (NADE: Larochelle and Murray 2011).
+
+    Every pitch has `units` hidden numbers. They are a sum: of what the model remembers, of the pitch itself, of its
+    neighbours in the last frame, and of each lower note that sounds in this frame. What a note or a neighbour adds
+    depends on its interval to the pitch, so what is learnt of a chord holds wherever it lies (Johnson 2017 ties
+    weights so too).
+    """
+
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        self.units = units
+        self.logits = output_layer(width)
+        self.memory = nn.Linear(width, units)
+        self.pitch = nn.Parameter(0.1 * torch.randn(PITCHES, units))
+        self.neighbours = nn.Linear(KINDS * (2 * NEIGHBOURS + 1), units)
+        # What a note adds to pitches 1, 2, … semitones above it: because it sounds, and besides if it is struck.
+        self.below = nn.Parameter(0.1 * torch.randn(KINDS, PITCHES - 1, units))
+        self.out = nn.Linear(units, OUTPUTS, bias=False)
+        self.register_buffer("pitches", torch.arange(PITCHES), persistent=False)
+        self.pitches: Tensor
+
+    def context(self, x: Tensor, features: Tensor) -> Tensor:
+        """(…, 88, units + 3): hidden numbers before any note of the frame is known, and logits that they add to.
+
+        From x (…, width) and the planes (…, 264) of the last frame.
+        """
+        seen = features[..., : KINDS * PITCHES].unflatten(-1, (KINDS, PITCHES))
+        around = F.pad(seen, (NEIGHBOURS, NEIGHBOURS)).unfold(-1, 2 * NEIGHBOURS + 1, 1)  # (…, kinds, 88, 25)
+        around = around.transpose(-3, -2).flatten(-2)
+        hidden = self.neighbours(around) + self.memory(x).unsqueeze(-2) + self.pitch
+        return torch.cat([hidden, split_logits(self.logits(x)).transpose(-2, -1)], -1)
+
+    def forward(self, context: Tensor, following: Tensor) -> Tensor:
+        """Logits (…, 3, 88) of each pitch given the lower ones of the frame that came, as planes (…, 264)."""
+        added = following[..., : KINDS * PITCHES] @ self.chords()
+        return self.speak(context, added.unflatten(-1, (PITCHES, self.units)))
+
+    def chords(self) -> Tensor:
+        """What each note adds to each pitch, (2 * 88, 88 * units): zeros up to its own, then `below`."""
+        table = F.pad(self.below, (0, 0, PITCHES, 0))  # (2, 175, units): row 87 + d is for d semitones above
+        return torch.cat([table[:, None, PITCHES - 1 - at : 2 * PITCHES - 1 - at] for at in range(PITCHES)], 1).view(
+            KINDS * PITCHES, -1
+        )
+
+    def given(self, context: Tensor, following: Tensor) -> Tensor:
+        """The same for one frame: context (88, units + 3), planes (264,). It needs no table of all chords."""
+        notes = following[: KINDS * PITCHES].view(KINDS, PITCHES)
+        lower = F.pad(notes, (PITCHES - 1, 0)).unfold(-1, PITCHES - 1, 1)[:, :PITCHES]  # (2, 88, 87), nearest last
+        return self.speak(context, torch.matmul(lower, self.below.flip(1)).sum(0))
+
+    def speak(self, context: Tensor, added: Tensor) -> Tensor:
+        """Logits (…, 3, 88) from a context and what notes add to its hidden numbers, (…, 88, units)."""
+        hidden, logits = context[..., : self.units] + added, context[..., self.units :]
+        said: Tensor = logits + self.out(F.gelu(hidden, approximate="tanh"))
+        return said.transpose(-2, -1)
+
+    def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        """See Head.draw; a probability is that of a pitch given the lower ones that were drawn."""
+        added = torch.zeros_like(context[:, : self.units])
+        drawn, probabilities = torch.zeros_like(frame), torch.zeros(OUTPUTS, PITCHES)
+        at = torch.zeros_like(self.pitches[0])
+        while bool(at < PITCHES):
+            added, drawn, probabilities, at = self.turn(
+                context, added, drawn, probabilities, at, frame, noise, temperature
+            )
+        return drawn, probabilities
+
+    @torch.no_grad()
+    def marginals(self, context: Tensor, sounded: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+        """Of frames of which only the ones before are known, (3, frames, 88): means over drawn lower notes.
+
+        They are of sounding, of sounding and being struck again, and of sounding times intensity, from a context
+        (frames, 88, units + 3) and what sounded before (frames, 88).
+        """
+        frames = len(context)
+        notes = torch.zeros(KINDS, samples, frames, PITCHES)
+        found = torch.zeros(OUTPUTS, frames, PITCHES)
+        for pitch in range(PITCHES):
+            # What notes 1, 2, … semitones below add, the nearest last.
+            added = sum(notes[kind, ..., :pitch] @ self.below[kind, :pitch].flip(0) for kind in range(KINDS))
+            said = torch.sigmoid(self.speak(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2)))
+            sounds, again, intensity = said[..., 0].unbind(-1)  # each (samples, frames)
+            found[:, :, pitch] = torch.stack([sounds, sounds * again, sounds * intensity]).mean(1)
+            chance = torch.rand(2, samples, frames, generator=generator)
+            notes[0, ..., pitch] = (chance[0] < sounds).float()
+            notes[1, ..., pitch] = notes[0, ..., pitch] * (1 - sounded[:, pitch] * (chance[1] >= again))
+        return found
+
+    def turn(
+        self,
+        context: Tensor,
+        added: Tensor,
+        drawn: Tensor,
+        probabilities: Tensor,
+        at: Tensor,
+        frame: Tensor,
+        noise: Tensor,
+        temperature: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draw the next note: the lowest that sounds of the pitches from `at` on.
+
+        Pitches below it are silent, so nothing is added for them, and one turn a note is enough. Returns the new
+        `added`, `drawn` (88,), `probabilities` (3, 88), and the pitch after the note, 88 where there is none.
+        """
+        logits = self.speak(context, added)
+        said, tempered = torch.sigmoid(logits), torch.sigmoid(logits / temperature)
+        open_ = self.pitches >= at
+        sounds = torch.logical_and(open_, noise[:PITCHES] < tempered[0])
+        note = torch.where(sounds, self.pitches, torch.full_like(self.pitches, PITCHES)).amin()
+        here = self.pitches == note
+        cell = cells(said[2], noise[PITCHES : 2 * PITCHES] < tempered[1], frame)
+        drawn = torch.where(here, cell, drawn)
+        struck = torch.logical_and(here, drawn > HELD).any()
+        interval = torch.clamp(self.pitches - note, 0, PITCHES - 1)  # 0, for which nothing is added, up to the note
+        rows = F.pad(self.below, (0, 0, 1, 0))  # (2, 88, units)
+        chord = torch.index_select(rows[0] + struck.float() * rows[1], 0, interval)
+        return added + chord, drawn, torch.where(open_, said, probabilities), note + 1

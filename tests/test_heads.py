@@ -1,0 +1,115 @@
+"""The head that draws a frame note by note, against sums over notes and over whole frames by hand."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pianoai.models.heads import NEIGHBOURS, NoteByNote
+
+WIDTH, UNITS = 6, 4
+
+
+def head(seed: int = 0) -> NoteByNote:
+    torch.manual_seed(seed)
+    made = NoteByNote(WIDTH, UNITS)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(0, 0.5)
+    return made
+
+
+def planes(cells: Tensor) -> Tensor:
+    """Planes (…, 264) of roll rows (…, 88)."""
+    return torch.cat([cells > 0, cells > 1, cells / 127], -1).float()
+
+
+def rows(count: int, seed: int = 1) -> Tensor:
+    generator = np.random.default_rng(seed)
+    kinds = generator.random((count, 88))
+    return torch.tensor(np.select([kinds < 0.05, kinds < 0.1], [1, 70], 0), dtype=torch.float32)
+
+
+@torch.no_grad()
+def test_logits_are_sums_over_lower_notes_and_over_neighbours() -> None:
+    made, frames, following = head(), rows(2), rows(2, 2)
+    x = torch.randn(2, WIDTH)
+    found = made(made.context(x, planes(frames)), planes(following))
+    weight = made.neighbours.weight.view(UNITS, 2, 2 * NEIGHBOURS + 1)
+    for at, pitch in product(range(2), (0, 5, 40, 87)):
+        hidden = made.memory(x[at]) + made.pitch[pitch] + made.neighbours.bias
+        for other in range(88):
+            if abs(other - pitch) <= NEIGHBOURS:
+                hidden = hidden + float(frames[at, other] > 0) * weight[:, 0, other - pitch + NEIGHBOURS]
+                hidden = hidden + float(frames[at, other] > 1) * weight[:, 1, other - pitch + NEIGHBOURS]
+            if other < pitch:
+                hidden = hidden + float(following[at, other] > 0) * made.below[0, pitch - other - 1]
+                hidden = hidden + float(following[at, other] > 1) * made.below[1, pitch - other - 1]
+        expected = made.logits(x[at]).view(3, 88)[:, pitch] + made.out(F.gelu(hidden, approximate="tanh"))
+        torch.testing.assert_close(found[at, :, pitch], expected, atol=2e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_one_frame_alone_has_the_same_logits() -> None:
+    made, following = head(), rows(3)
+    context = made.context(torch.randn(3, WIDTH), planes(rows(3, 2)))
+    whole = made(context, planes(following))
+    for at in range(3):
+        torch.testing.assert_close(made.given(context[at], planes(following)[at]), whole[at], atol=2e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_a_frame_is_drawn_from_the_lowest_pitch_to_the_highest(temperature: float) -> None:
+    made, before = head(3), rows(1)[0]
+    context = made.context(torch.randn(WIDTH), planes(before))
+    noise = torch.rand(176)
+    drawn, probabilities = made.draw(context, before, noise, torch.tensor(temperature))
+    assert 5 < int((drawn > 0).sum()) < 80
+    # The probabilities are those that the frame drawn has as a known one.
+    torch.testing.assert_close(probabilities, torch.sigmoid(made.given(context, planes(drawn))), atol=1e-5, rtol=1e-4)
+    cells = torch.zeros(88)
+    for pitch in range(88):
+        logits = made.given(context, planes(cells))[:, pitch]
+        if noise[pitch] < torch.sigmoid(logits[0] / temperature):
+            again = noise[88 + pitch] < torch.sigmoid(logits[1] / temperature)
+            velocity = (torch.sigmoid(logits[2]) * 127).round().clamp(2, 127)
+            cells[pitch] = velocity if again or before[pitch] == 0 else 1
+    assert drawn.tolist() == cells.tolist()
+
+
+@torch.no_grad()
+def test_nothing_is_drawn_from_what_is_certain_to_be_silent() -> None:
+    made = head()
+    drawn, probabilities = made.draw(made.context(torch.randn(WIDTH), planes(rows(1))[0]), rows(1)[0], torch.ones(176), torch.tensor(1.0))
+    assert not drawn.any()
+    assert probabilities.shape == (3, 88)
+
+
+@torch.no_grad()
+def test_marginals_are_those_of_all_frames_together() -> None:
+    # Three pitches alone can sound, so all frames can be added up.
+    made, pitches = head(5), (30, 37, 41)
+    x, before = torch.randn(WIDTH), rows(1)[0]
+    before[37] = 1
+    context = made.context(x, planes(before))
+    silent = torch.tensor([pitch not in pitches for pitch in range(88)])
+    context[silent, UNITS] = -1e4
+    expected = torch.zeros(3, 88, dtype=torch.float64)
+    for kinds in product((0, 1, 70), repeat=3):
+        cells = torch.zeros(88)
+        cells[list(pitches)] = torch.tensor(kinds, dtype=torch.float32)
+        said = torch.sigmoid(made.given(context, planes(cells))).double()
+        chance = torch.tensor(1.0, dtype=torch.float64)
+        for pitch, kind in zip(pitches, kinds, strict=True):
+            chance = chance * (said[0, pitch] if kind else 1 - said[0, pitch])
+            again = said[1, pitch] if before[pitch] else torch.tensor(1.0)
+            chance = chance * (1 if not kind else again if kind > 1 else 1 - again)
+        for pitch, kind in zip(pitches, kinds, strict=True):
+            if kind:
+                expected[:, pitch] += chance * torch.stack([torch.tensor(1.0), said[1, pitch], said[2, pitch]])
+    found = made.marginals(context[None], (before > 0).float()[None], 40_000, torch.Generator().manual_seed(1))[:, 0]
+    torch.testing.assert_close(found.double(), expected, atol=0.005, rtol=0)
