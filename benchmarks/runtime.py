@@ -38,7 +38,16 @@ from pianoai.runtime.roll import PITCHES, Floats
 from pianoai.verification.local import own_numpy
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # read when NumPy and PyTorch are imported
-CONFIG = Config(embed_dim=128, heads=4, blocks=4, feedforward=512, head="independent", head_units=1, dropout=0.0, learning_rate=0.001)
+CONFIG = Config(
+    embed_dim=128,
+    heads=4,
+    blocks=4,
+    feedforward=512,
+    head="independent",
+    head_units=1,
+    dropout=0.0,
+    learning_rate=0.001,
+)
 WINDOW = 64
 SEED = 1
 COMPARED = 200  # frames in which probabilities are compared

@@ -103,7 +103,7 @@ class Parts(nn.Module):
 class NoteStep(nn.Module):
     """The step of such a model, as a script: a loop of turns, each of which draws a note."""
 
-    def __init__(self, parts: nn.Module, units: int) -> None:
+    def __init__(self, parts: Any, units: int) -> None:
         super().__init__()
         self.parts = parts
         self.units = units
@@ -130,12 +130,12 @@ class NoteStep(nn.Module):
         self, frame: Tensor, state: tuple[Tensor, Tensor, Tensor], noise: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """See FrameModel.hear."""
-        return self.parts.hear(frame, state, noise)
+        return self.parts.hear(frame, state, noise)  # type: ignore[no-any-return]
 
     @torch.jit.export
     def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
-        return self.parts.read(features, memory, position)
+        return self.parts.read(features, memory, position)  # type: ignore[no-any-return]
 
     @torch.jit.export
     def turn(
@@ -150,12 +150,13 @@ class NoteStep(nn.Module):
         temperature: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See NoteByNote.turn."""
-        return self.parts.turn(context, added, drawn, probabilities, at, frame, noise, temperature)
+        place = added, drawn, probabilities, at
+        return self.parts.turn(context, *place, frame, noise, temperature)  # type: ignore[no-any-return]
 
     @torch.jit.export
     def given(self, context: Tensor, following: Tensor) -> Tensor:
         """See Parts.given."""
-        return self.parts.given(context, following)
+        return self.parts.given(context, following)  # type: ignore[no-any-return]
 
 
 def trace(model: FrameModel) -> torch.jit.ScriptModule:
@@ -312,12 +313,12 @@ def array_step(step: Callable[..., tuple[Tensor, Tensor, State]]) -> runtime.Ste
 def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: ExportConfig) -> dict[str, float | int]:
     """Compare eager PyTorch, TorchScript and the NumPy runtime on real rolls (frames, 88), and generating.
 
-    Teacher-forced, the largest difference of a probability of the frame that follows, eager being the whole pass, with the matrices rounded
-    as they are stored, and not the step; once more after the runtime has read a roll's beginning in chunks. Raises
-    InputError when it is above the tolerance. Generating, `frames` frames from equal seeds by TorchScript and by the
-    runtime: where they differ, every pitch must have been drawn within the tolerance of its probability (a
-    near-tie), or the lowest where notes are drawn one after the other; it is counted, then both go on from the same
-    frame. This also runs past a full ring of keys.
+    Teacher-forced, the largest difference of a probability of the frame that follows, eager being the whole pass, with
+    the matrices rounded as they are stored, and not the step; once more after the runtime has read a roll's beginning
+    in chunks. Raises InputError when it is above the tolerance. Generating, `frames` frames from equal seeds by
+    TorchScript and by the runtime: where they differ, every pitch must have been drawn within the tolerance of its
+    probability (a near-tie), or the lowest where notes are drawn one after the other; it is counted, then both go on
+    from the same frame. This also runs past a full ring of keys.
     """
     model = rounded(checkpoint.model(), config.weights)
     loaded = runtime.load(archive)
@@ -389,9 +390,7 @@ def teacher(step: runtime.Step, given: runtime.Given | None) -> runtime.Given:
         return given
     one = np.array(1, np.float32)
 
-    def ask(
-        frame: Floats, state: runtime.State, noise: Floats, following: Floats
-    ) -> tuple[Floats, runtime.State]:
+    def ask(frame: Floats, state: runtime.State, noise: Floats, following: Floats) -> tuple[Floats, runtime.State]:
         _, probabilities, left = step(frame, state, noise, one)
         return probabilities, left
 
@@ -401,9 +400,7 @@ def teacher(step: runtime.Step, given: runtime.Given | None) -> runtime.Given:
 def array_given(script: Any) -> runtime.Given:
     """The probabilities of a frame that is known, by an archive that PyTorch has loaded."""
 
-    def ask(
-        frame: Floats, state: runtime.State, noise: Floats, following: Floats
-    ) -> tuple[Floats, runtime.State]:
+    def ask(frame: Floats, state: runtime.State, noise: Floats, following: Floats) -> tuple[Floats, runtime.State]:
         with torch.no_grad():
             parts = tuple(torch.as_tensor(part) for part in state)
             context, left = script.hear(torch.from_numpy(frame), parts, torch.from_numpy(noise))

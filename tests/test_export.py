@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,12 +28,12 @@ CONFIG = ExportConfig(weights="float32", windows=6, tolerance=1e-5, frames=80, s
 THRESHOLDS = Thresholds(sounding=0.3, onset=0.2)
 
 
-def checkpoint_of(name: str, windows: Windows) -> Checkpoint:
+def checkpoint_of(name: str, windows: Windows, **changed: Any) -> Checkpoint:
     if name == "copy":
         return count(windows)[0]
     torch.manual_seed(3)
     module = family(name)
-    config = module.Config(**CONFIGS[name] | (CRITIC if "gan" in name else {}))
+    config = module.Config(**CONFIGS[name] | (CRITIC if "gan" in name else {}) | changed)
     model = module.Model(config, windows.length)
     return Checkpoint(name, asdict(config), dict(model.state_dict()), windows.length, 4, windows.checksum)
 
@@ -43,9 +44,12 @@ def archive_of(checkpoint: Checkpoint, windows: Windows, calibration: Calibratio
     return to_archive(checkpoint.model(), description)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_parity_on_real_windows_and_generating(name: str, music: Windows) -> None:
-    checkpoint = checkpoint_of(name, music)
+KINDS = [*((name, {}) for name in CONFIGS), ("transformer", {"head": "independent"})]
+
+
+@pytest.mark.parametrize(("name", "changed"), KINDS)
+def test_parity_on_real_windows_and_generating(name: str, changed: dict[str, str], music: Windows) -> None:
+    checkpoint = checkpoint_of(name, music, **changed)
     rolls = choose_windows(music, CONFIG)
     assert [roll.shape for roll in rolls] == [(16, PITCHES)] * 6 + [(48, PITCHES)] * 4
     found = parity(checkpoint, archive_of(checkpoint, music), rolls, CONFIG)
@@ -267,10 +271,11 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
     assert [roll.shape for roll in found.generated] == [(32, PITCHES)] * 3
 
 
-def test_evaluation_and_the_runtime_give_the_same_scores(music: Windows) -> None:
+@pytest.mark.parametrize("head", ["nade", "independent"])
+def test_evaluation_and_the_runtime_give_the_same_scores(head: str, music: Windows) -> None:
     """Two independent ways to a score: batches in PyTorch, and frame by frame on NumPy."""
     config = EvaluateConfig(noise_samples=1, rollouts=3, frames=16, prompt=8, temperature=1.0, seed=1)
-    checkpoint, (fitted, rates) = checkpoint_of("transformer", music), count(music)
+    checkpoint, (fitted, rates) = checkpoint_of("transformer", music, head=head), count(music)
     untrained = {"valid_nll_spread": 0.0, "steps": 0}
     copied = evaluate(fitted, untrained, rates, None, music, config).metrics
     base = {split: copied[split]["nll"] for split in ("valid", "test")}
@@ -280,7 +285,8 @@ def test_evaluation_and_the_runtime_give_the_same_scores(music: Windows) -> None
     shipped = runtime.load(to_archive(checkpoint.model(), description))
     for split in ("valid", "test"):
         score = scoring.score(shipped, map(np.asarray, music.rolls(split)))
-        for key in ("nll", "skill", "f1", "onset_f1"):
+        # Marginals of notes that hang on each other are means over draws, which are not the same twice.
+        for key in ("nll", "skill", "f1", "onset_f1") if head == "independent" else ("nll", "skill"):
             assert score[key] == pytest.approx(found[split][key], abs=2e-4), key
 
 

@@ -84,7 +84,9 @@ def test_a_frame_is_drawn_from_the_lowest_pitch_to_the_highest(temperature: floa
 @torch.no_grad()
 def test_nothing_is_drawn_from_what_is_certain_to_be_silent() -> None:
     made = head()
-    drawn, probabilities = made.draw(made.context(torch.randn(WIDTH), planes(rows(1))[0]), rows(1)[0], torch.ones(176), torch.tensor(1.0))
+    drawn, probabilities = made.draw(
+        made.context(torch.randn(WIDTH), planes(rows(1))[0]), rows(1)[0], torch.ones(176), torch.tensor(1.0)
+    )
     assert not drawn.any()
     assert probabilities.shape == (3, 88)
 

@@ -180,6 +180,7 @@ each(
 each("view", (CUBE, [6, -1]), (F, [12]))
 each("view_as", (F, rng.normal(size=(2, 6))))
 each("flatten", (CUBE,), (CUBE, 1), (CUBE, 0, 1), (F0,), (F, -1))
+each("unfold", (F, 1, 2, 1), (CUBE, -1, 2, 2), (CUBE, 0, 1, 1), (CUBE, 1, 3, 1))
 each("unflatten", (F, 1, [2, 2]), (CUBE, -1, [-1, 2]), (CUBE, 1, [3, 1]))
 each("expand", (COLUMN, [3, 5]), (COLUMN, [2, -1, 4]), (F0, [2, 2]), (ROW, [3, -1]))
 each("expand_as", (COLUMN, F), (F0, CUBE))

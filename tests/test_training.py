@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,17 @@ BUDGET = TrainConfig(
     seed=4,
 )
 LOSS = LossConfig(sounding=1.0, struck=1.0, mse=10.0, cosine=0.2, variance=1.0)
-TINY = {
-    "transformer": {"embed_dim": 32, "heads": 2, "blocks": 1, "feedforward": 64, "head": "nade", "head_units": 8, "dropout": 0.0, "learning_rate": 0.01},
+TINY: dict[str, dict[str, Any]] = {
+    "transformer": {
+        "embed_dim": 32,
+        "heads": 2,
+        "blocks": 1,
+        "feedforward": 64,
+        "head": "nade",
+        "head_units": 8,
+        "dropout": 0.0,
+        "learning_rate": 0.01,
+    },
     "gan": {
         "width": 32,
         "latent": 4,

@@ -88,7 +88,7 @@ def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed:
 def predict_window(
     model: FrameModel, batch: Batch, samples: int, generator: torch.Generator
 ) -> tuple[Floats, Floats, Floats, NDArray[np.float64]]:
-    """For one window: p(sounds), p(struck again if it sounds), p(sounds) * intensity, each (time, 88), and nats (time,).
+    """For one window p(sounds), p(struck again if it sounds), p(sounds) * intensity, each (time, 88); nats (time,).
 
     The second is the mean of p(sounds and is struck again) over that of p(sounds). The likelihood of a frame is the
     mean over the model's own noise of what it is under each: a mixture.

@@ -98,9 +98,7 @@ class Generator(FrameModel):
         """A window of silence (window, 264)."""
         return torch.zeros(self.window, FEATURES), torch.tensor(0), torch.zeros(PITCHES)
 
-    def step_context(
-        self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See FrameModel.step_context; the memory is the window of planes."""
         memory = torch.cat([memory[1:], features.unsqueeze(0)])
         context = self.context(memory.unsqueeze(0))

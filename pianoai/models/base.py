@@ -48,9 +48,7 @@ class FrameModel(nn.Module):
         context, memory = self.step_context(features, memory, position, noise[2 * PITCHES :])
         return context, (memory, position + 1, intensity)
 
-    def step_context(
-        self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """The context of the next frame from the planes (264,) of this one, and the new memory."""
         raise NotImplementedError
 

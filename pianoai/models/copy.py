@@ -45,9 +45,7 @@ class Model(FrameModel):
         """Nothing is remembered but the intensities."""
         return torch.zeros(1), torch.tensor(0), torch.zeros(PITCHES)
 
-    def step_context(
-        self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See FrameModel.step_context."""
         return self.logits(features), memory
 

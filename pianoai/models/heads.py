@@ -80,7 +80,7 @@ class NoteByNote(Head):
 
         From x (…, width) and the planes (…, 264) of the last frame.
         """
-        seen = features[..., : KINDS * PITCHES].unflatten(-1, (KINDS, PITCHES))
+        seen = features[..., : KINDS * PITCHES].reshape(*features.shape[:-1], KINDS, PITCHES)
         around = F.pad(seen, (NEIGHBOURS, NEIGHBOURS)).unfold(-1, 2 * NEIGHBOURS + 1, 1)  # (…, kinds, 88, 25)
         around = around.transpose(-3, -2).flatten(-2)
         hidden = self.neighbours(around) + self.memory(x).unsqueeze(-2) + self.pitch
@@ -89,7 +89,7 @@ class NoteByNote(Head):
     def forward(self, context: Tensor, following: Tensor) -> Tensor:
         """Logits (…, 3, 88) of each pitch given the lower ones of the frame that came, as planes (…, 264)."""
         added = following[..., : KINDS * PITCHES] @ self.chords()
-        return self.speak(context, added.unflatten(-1, (PITCHES, self.units)))
+        return self.speak(context, added.view(*added.shape[:-1], PITCHES, self.units))
 
     def chords(self) -> Tensor:
         """What each note adds to each pitch, (2 * 88, 88 * units): zeros up to its own, then `below`."""

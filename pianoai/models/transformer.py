@@ -201,9 +201,7 @@ class Model(FrameModel):
         """Empty rings (blocks, 2, heads, window, width per head)."""
         return torch.zeros(self.shape), torch.tensor(0), torch.zeros(PITCHES)
 
-    def step_context(
-        self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See FrameModel.step_context."""
         slot = (position % self.window).view(1)
         barred = torch.where(torch.arange(self.window) <= position, 0.0, float("-inf"))

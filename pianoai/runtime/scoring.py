@@ -121,7 +121,7 @@ def predict(model: Model, roll: Roll) -> Probabilities:
 
 
 def predict_given(model: Model, roll: Roll) -> Probabilities:
-    """Probabilities of sounding and of being struck again, ``(2, frames - 1, 88)``, given the lower notes of a frame."""
+    """Probabilities of sounding and of being struck again given the lower notes of a frame, ``(2, frames - 1, 88)``."""
     assert model.given is not None
     noise, state = np.full(model.metadata.noise, 0.5, np.float32), model.start()
     found = np.zeros((2, len(roll) - 1, PITCHES))

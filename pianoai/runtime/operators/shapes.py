@@ -133,6 +133,22 @@ def unflatten(x: Array, dim: int, sizes: list[int]) -> Array:
     return x.reshape((*x.shape[:dim], *sizes, *x.shape[dim + 1 :]))
 
 
+def unfold(x: Array, dim: int, size: int, step: int) -> Array:
+    """Windows of `size` along a dimension, which become the last one: a view, as in PyTorch."""
+    if not x.ndim:  # PyTorch takes a number for a vector of one
+        x = x.reshape(1)
+    dim = wrap(dim, x.ndim)
+    if not 0 <= size <= x.shape[dim] or step < 1:
+        raise ValueError(f"unfold: windows of {size} in steps of {step} do not fit into {x.shape[dim]}")
+    count = (x.shape[dim] - size) // step + 1
+    shape = (*x.shape[:dim], count, *x.shape[dim + 1 :], size)
+    if 0 in shape:
+        return np.empty(shape, x.dtype)
+    whole = x if x.flags.c_contiguous else x.copy()
+    strides = (*whole.strides[:dim], step * whole.strides[dim], *whole.strides[dim + 1 :], whole.strides[dim])
+    return np.ndarray(shape, x.dtype, whole, 0, strides)
+
+
 def expand(x: Array, sizes: list[int], *, implicit: bool = False) -> Array:
     own = (1,) * (len(sizes) - x.ndim) + x.shape
     return np.broadcast_to(x, [had if want == -1 else want for had, want in zip(own, sizes, strict=True)])
@@ -234,6 +250,7 @@ FUNCTIONS: dict[str, Operator] = {
     "view_as": view_as,
     "flatten": flatten,
     "unflatten": unflatten,
+    "unfold": unfold,
     "expand": expand,
     "expand_as": expand_as,
     "repeat": repeat,
