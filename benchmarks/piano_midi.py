@@ -1,0 +1,160 @@
+"""The Transformer on the polyphonic-music benchmark of 2012 (Boulanger-Lewandowski, Bengio, Vincent: "Modeling temporal
+dependencies in high-dimensional sequences", ICML 2012), beside what was published.
+
+python -m benchmarks.piano_midi --mat Piano_midi.mat              three seeds, about an hour each on two cores
+python -m benchmarks.piano_midi --mat JSB_Chorales.mat --seeds 1
+
+The score is the negative log-likelihood of a frame in nats, summed over 88 pitches, mean over all frames of all pieces
+but each piece's first. The model is the one of the pipeline, trained by the pipeline's code; SETTINGS says what
+differs. Weights are those of the epoch with the best validation likelihood; the test split is scored once, with them.
+Results are written to benchmarks/results/, named after the file.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pianoai import determinism, losses, matfile, params
+from pianoai.dataset import batches
+from pianoai.export import count_parameters
+from pianoai.losses import LossConfig
+from pianoai.models.base import FrameModel
+from pianoai.models.objective import TrainConfig
+from pianoai.models.transformer import Config
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import PITCHES, Roll
+from pianoai.training import train
+from pianoai.windows import SPLITS, WindowConfig, Windows, cut
+
+RESULTS = Path("benchmarks/results")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What differs from params.yaml for one file; chosen on its validation split."""
+
+    epochs: int
+    dropout: float
+    transpose: int
+    learning_rate: float
+    segment: int = 192
+    hop: int = 96
+    patience: int = 20
+
+
+SETTINGS = {
+    "piano_midi": Settings(epochs=100, dropout=0.2, transpose=6, learning_rate=0.005),
+    "jsb_chorales": Settings(epochs=60, dropout=0.3, transpose=5, learning_rate=0.005),
+}
+# Nats a frame on the test split of Piano-midi.de.
+PUBLISHED = {
+    "each pitch at its own rate": (11.05, "computed from the file"),
+    "copying with flip rates of each pitch": (8.26, "computed from the file"),
+    "RNN": (8.37, "Boulanger-Lewandowski et al. 2012"),
+    "DMM": (7.83, "Krishnan, Shalit, Sontag 2017"),
+    "RNN-NADE": (7.05, "Boulanger-Lewandowski et al. 2012"),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Trains, prints the table, writes the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.piano_midi", description="See the module's first lines.")
+    parser.add_argument("--mat", type=Path, required=True, help="Piano_midi.mat or JSB_Chorales.mat")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, help="instead of those in SETTINGS")
+    given = parser.parse_args(arguments)
+    try:
+        name = given.mat.stem.lower()
+        if name not in SETTINGS:
+            raise InputError(f"{given.mat}: no settings for it; there are {', '.join(SETTINGS)}")
+        settings = SETTINGS[name] if given.epochs is None else replace(SETTINGS[name], epochs=given.epochs)
+        determinism.pin(params.read("determinism", determinism.DeterminismConfig))
+        splits = {split: matfile.read(given.mat, split) for split in SPLITS}
+        results = summary([run(splits, settings, seed) for seed in given.seeds])
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
+    print(table(name, results))
+
+
+def run(splits: dict[str, list[Roll]], settings: Settings, seed: int) -> dict[str, float]:
+    """Trains with one seed: nats a frame of both held-out splits, parameters, seconds."""
+    config = replace(params.read("model", Config), dropout=settings.dropout, learning_rate=settings.learning_rate)
+    budget = replace(
+        params.read("train", TrainConfig),
+        epochs=settings.epochs,
+        transpose=settings.transpose,
+        patience=settings.patience,
+        seed=seed,
+    )
+    # The files do not tell a repeated note from a held one.
+    loss = replace(params.read("loss", LossConfig), struck=0.0)
+    windows = arrange(splits, params.read("window", WindowConfig), settings)
+    began = time.perf_counter()
+    checkpoint, _, _ = train("transformer", config, windows, budget, loss)
+    seconds = time.perf_counter() - began
+    model = checkpoint.model()
+    return {
+        "seed": seed,
+        "valid_nll": nll(model, windows, "valid"),
+        "test_nll": nll(model, windows, "test"),
+        "parameters": count_parameters(model),
+        "seconds": round(seconds, 1),
+    }
+
+
+def arrange(splits: dict[str, list[Roll]], window: WindowConfig, settings: Settings) -> Windows:
+    """The rolls of a file as windows: segments of the training pieces, whole pieces of the others."""
+    cutting = replace(window, segment=settings.segment, hop=settings.hop)
+    rolls = [roll for split in SPLITS for roll in splits[split]]
+    starts: dict[str, NDArray[np.int64]] = {}
+    lengths: dict[str, NDArray[np.int64]] = {}
+    begin = 0
+    for split in SPLITS:
+        spans = []
+        for roll in splits[split]:
+            if len(roll) > 1:
+                spans.append((begin, len(roll)))
+            begin += len(roll)
+        starts[split], lengths[split] = np.array(list(cut(spans, cutting)) if split == "train" else spans).T
+    held = {split: np.zeros((len(starts[split]), PITCHES), np.uint8) for split in SPLITS}
+    return Windows(np.concatenate(rolls), starts, lengths, held, 4, window.length, settings.segment, "0" * 64)
+
+
+@torch.no_grad()
+def nll(model: FrameModel, windows: Windows, split: str) -> float:
+    """Nats a frame of which pitches sound."""
+    total = frames = 0.0
+    for batch in batches(windows, split):
+        logits = model.head(model(batch.features, torch.zeros(*batch.features.shape[:2], 0)), batch.targets)
+        count = float(batch.mask.sum())
+        total += count * float(losses.sounding(logits[..., 0, :], batch.targets[..., :PITCHES], batch.mask))
+        frames += count
+    return round(total / frames, 5)
+
+
+def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over the seeds, and every run."""
+    means = {key: float(np.mean([run[key] for run in runs])) for key in ("test_nll", "valid_nll", "seconds")}
+    return {**{key: round(value, 4) for key, value in means.items()}, "parameters": runs[0]["parameters"], "seeds": runs}
+
+
+def table(name: str, results: dict[str, Any]) -> str:
+    """What was published, where it is about this file, and what came out here."""
+    lines = [f"{value:6.2f}  {model} ({source})" for model, (value, source) in PUBLISHED.items() if name == "piano_midi"]
+    each = ", ".join(f"{run['test_nll']:.3f}" for run in results["seeds"])
+    lines.append(f"{results['test_nll']:6.2f}  this, {results['parameters'] / 1e6:.2f} M parameters (seeds: {each})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
