@@ -66,7 +66,7 @@ PUBLISHED = {
 
 def main(arguments: list[str]) -> None:
     """Trains, prints the table, writes the file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.piano_midi", description="See the module's first lines.")
+    parser = argparse.ArgumentParser("python -m benchmarks.piano_midi", description="See the module's first lines.")
     parser.add_argument("--mat", type=Path, required=True, help="Piano_midi.mat or JSB_Chorales.mat")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, help="instead of those in SETTINGS")
@@ -145,12 +145,14 @@ def nll(model: FrameModel, windows: Windows, split: str) -> float:
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     """Means over the seeds, and every run."""
     means = {key: float(np.mean([run[key] for run in runs])) for key in ("test_nll", "valid_nll", "seconds")}
-    return {**{key: round(value, 4) for key, value in means.items()}, "parameters": runs[0]["parameters"], "seeds": runs}
+    rounded = {key: round(value, 4) for key, value in means.items()}
+    return rounded | {"parameters": runs[0]["parameters"], "seeds": runs}
 
 
 def table(name: str, results: dict[str, Any]) -> str:
     """What was published, where it is about this file, and what came out here."""
-    lines = [f"{value:6.2f}  {model} ({source})" for model, (value, source) in PUBLISHED.items() if name == "piano_midi"]
+    published = PUBLISHED.items() if name == "piano_midi" else ()
+    lines = [f"{value:6.2f}  {model} ({source})" for model, (value, source) in published]
     each = ", ".join(f"{run['test_nll']:.3f}" for run in results["seeds"])
     lines.append(f"{results['test_nll']:6.2f}  this, {results['parameters'] / 1e6:.2f} M parameters (seeds: {each})")
     return "\n".join(lines)

@@ -71,10 +71,9 @@ def test_the_score_is_that_of_the_runtime(
         assert run["parameters"] == sum(weight.numel() for weight in checkpoint.weights.values())
     printed = capsys.readouterr().out
     assert "  7.05  RNN-NADE (Boulanger-Lewandowski et al. 2012)" in printed
-    assert f"{results['test_nll']:6.2f}  this, 0.01 M parameters" in printed
+    assert f"{results['test_nll']:6.2f}  this, 0.02 M parameters" in printed
 
 
-def test_another_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match=r"^error: .*Nottingham.mat: no settings for it; there are piano_midi, jsb_cho"):
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"Nottingham.mat: no settings for it; there are piano_midi, jsb_chorales$"):
         piano_midi.main(["--mat", str(tmp_path / "Nottingham.mat")])
-

@@ -12,7 +12,7 @@ from pianoai import checkpoint, collection, windows
 from pianoai.checkpoint import Checkpoint, family
 from pianoai.dataset import RollDataset, batches, collate, transposed
 from pianoai.losses import LossConfig
-from pianoai.metrics.likelihood import nll, predict
+from pianoai.metrics.likelihood import predict
 from pianoai.models.objective import TrainConfig, frame_losses, schedule, validation_nll
 from pianoai.models.supervised import Muon, orthogonal
 from pianoai.runtime.errors import InputError
@@ -86,7 +86,7 @@ def test_every_family_learns_from_real_music(name: str, music: Windows, marginal
     # The weights that come back are those of the best epoch.
     if name == "transformer":
         said = predict(found.model(), music, "valid", 1, 0)
-        assert nll(said).mean() == pytest.approx(summary["valid_nll"], rel=1e-4)
+        assert said.nats.mean() == pytest.approx(summary["valid_nll"], rel=1e-4)
 
 
 def test_equal_seeds_give_equal_weights(music: Windows) -> None:
@@ -115,7 +115,7 @@ def test_checkpoint_round_trip_and_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a/transformer.pt").read_bytes() == (tmp_path / "b/transformer.pt").read_bytes()
     found = checkpoint.read(tmp_path / "a/transformer.pt")
     assert (found.family, found.window, found.frames_per_beat, found.data) == ("transformer", 16, 4, "abc")
-    assert torch.equal(found.model().state_dict()["out.weight"], model.state_dict()["out.weight"])
+    assert torch.equal(found.model().state_dict()["head.logits.weight"], model.state_dict()["head.logits.weight"])
 
 
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_validation_nll_equals_the_evaluation(music: Windows) -> None:
     said = predict(model, music, "valid", 1, 0)
     assert len(music.starts["valid"]) == 1
     assert frames == len(said.truth)
-    assert nats.item() == pytest.approx(float(nll(said).mean()), rel=1e-4)
+    assert nats.item() == pytest.approx(float(said.nats.mean()), rel=1e-4)
 
 
 def test_muon_orthogonalises_and_scales_its_step() -> None:

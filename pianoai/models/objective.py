@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -60,7 +59,7 @@ def frame_nats(logits: Tensor, batch: Batch) -> Tensor:
     sounds, struck, _ = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
     chance = torch.sigmoid(logits[..., :2, :]).clamp(losses.CERTAIN, 1 - losses.CERTAIN)
     happened = torch.stack([sounds, struck], -2)
-    nats = F.binary_cross_entropy(chance, happened, reduction="none")
+    nats = -torch.log(torch.where(happened > 0, chance, 1 - chance))  # what is no number stays so
     counted: Tensor = (nats[..., 0, :] + nats[..., 1, :] * sounds * before(batch)).sum(-1)
     return counted
 
