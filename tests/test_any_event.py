@@ -226,7 +226,7 @@ def check(event: Any, clock: Any) -> None:
     for piece in pieces:
         assert piece["complete"] or piece["frames"] < 2048
         assert (piece["nll"] is None) == (piece["frames"] == 0)
-        assert len(piece["state"]) < 4000
+        assert len(piece["state"]) < 24_000
         if "notes" in piece:
             assert all(21 <= note["pitch"] <= 108 and 1 <= note["velocity"] <= 127 for note in piece["notes"])
             assert all(note["start"] >= 0 and note["duration"] >= 0.25 for note in piece["notes"])

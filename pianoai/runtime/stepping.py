@@ -132,7 +132,7 @@ class Notes:
         added = np.zeros((PITCHES, context.shape[-1] - OUTPUTS), np.float32)
         self.drawn = np.zeros(PITCHES, np.float32), np.zeros((OUTPUTS, PITCHES), np.float32)
         self._at = np.array(0, np.int64)
-        self._memory = (added, *self.drawn, self._at)
+        self._memory: tuple[Array, ...] = (added, *self.drawn, self._at)
         self._turn = _certainly(script, "turn", context, *self._memory, frame, noise, temperature)
         self._following = np.zeros(3 * PITCHES, np.float32)
         self._given: Plan | None = None  # planned when a frame is known
