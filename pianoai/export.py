@@ -17,19 +17,20 @@ from pianoai import __version__
 from pianoai.checkpoint import Checkpoint
 from pianoai.metrics.likelihood import Calibration, Thresholds, nll, predict
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import FEATURES, OUTPUTS, planes
+from pianoai.models.frame import FEATURES, cells, planes
 from pianoai.models.heads import NoteByNote
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import FORMAT, METADATA
-from pianoai.runtime.roll import LOUDEST, PITCHES, Floats, Roll, velocities
+from pianoai.runtime.roll import LOUDEST, NO_NOTE, PITCHES, Floats, Roll, velocities
 from pianoai.runtime.stepping import note_planes
 from pianoai.windows import Windows
 
 LONG = 4  # passages of three windows in the parity check
 METHODS = ("forward", "read")  # of the archive
-IN_PARTS = ("forward", "read", "hear", "turn", "given")  # of one whose notes are drawn one after the other
+# Of one whose notes are drawn one after the other.
+IN_PARTS = ("forward", "read", "hear", "begin", "turn", "end", "given")
 SINGLE = 6  # PyTorch's number of float32
 PREFIX = "model"  # the folder inside the archive
 OMITTED = ("serialization_id", ".debug_pkl")  # they hold paths and differ from run to run
@@ -81,19 +82,19 @@ class Parts(nn.Module):
         """See FrameModel.read."""
         return self.model.read(features, memory, position)
 
-    def turn(
-        self,
-        context: Tensor,
-        added: Tensor,
-        drawn: Tensor,
-        probabilities: Tensor,
-        at: Tensor,
-        frame: Tensor,
-        noise: Tensor,
-        temperature: Tensor,
+    def begin(
+        self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See NoteByNote.begin."""
+        return self.head.begin(context, frame, noise, temperature)
+
+    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See NoteByNote.turn."""
-        return self.head.turn(context, added, drawn, probabilities, at, frame, noise, temperature)
+        return self.head.turn(hidden, last, logits, limits)
+
+    def end(self, said: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+        """The row (88,) and its probabilities (3, 88) after the last turn."""
+        return cells(said, limits)
 
     def given(self, context: Tensor, following: Tensor) -> Tensor:
         """Probabilities (3, 88) of a frame that is known, from its planes (264,)."""
@@ -103,26 +104,21 @@ class Parts(nn.Module):
 class NoteStep(nn.Module):
     """The step of such a model, as a script: a loop of turns, each of which draws a note."""
 
-    def __init__(self, parts: Any, units: int) -> None:
+    def __init__(self, parts: Any) -> None:
         super().__init__()
         self.parts = parts
-        self.units = units
-        self.pitches = PITCHES
-        self.outputs = OUTPUTS
+        self.no_note = NO_NOTE
 
     def forward(
         self, frame: Tensor, state: tuple[Tensor, Tensor, Tensor], noise: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
         """See FrameModel.step."""
         context, left = self.parts.hear(frame, state, noise)
-        added = torch.zeros([self.pitches, self.units])
-        drawn = torch.zeros([self.pitches])
-        probabilities = torch.zeros([self.outputs, self.pitches])
-        at = torch.zeros([], dtype=torch.int64)
-        while bool(at < self.pitches):
-            added, drawn, probabilities, at = self.parts.turn(
-                context, added, drawn, probabilities, at, frame, noise, temperature
-            )
+        hidden, logits, limits, last = self.parts.begin(context, frame, noise, temperature)
+        said = logits
+        while bool(last < self.no_note):
+            hidden, last, said = self.parts.turn(hidden, last, logits, limits)
+        drawn, probabilities = self.parts.end(said, limits)
         return drawn, probabilities, left
 
     @torch.jit.export
@@ -138,20 +134,21 @@ class NoteStep(nn.Module):
         return self.parts.read(features, memory, position)  # type: ignore[no-any-return]
 
     @torch.jit.export
-    def turn(
-        self,
-        context: Tensor,
-        added: Tensor,
-        drawn: Tensor,
-        probabilities: Tensor,
-        at: Tensor,
-        frame: Tensor,
-        noise: Tensor,
-        temperature: Tensor,
+    def begin(
+        self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See NoteByNote.begin."""
+        return self.parts.begin(context, frame, noise, temperature)  # type: ignore[no-any-return]
+
+    @torch.jit.export
+    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See NoteByNote.turn."""
-        place = added, drawn, probabilities, at
-        return self.parts.turn(context, *place, frame, noise, temperature)  # type: ignore[no-any-return]
+        return self.parts.turn(hidden, last, logits, limits)  # type: ignore[no-any-return]
+
+    @torch.jit.export
+    def end(self, said: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+        """See Parts.end."""
+        return self.parts.end(said, limits)  # type: ignore[no-any-return]
 
     @torch.jit.export
     def given(self, context: Tensor, following: Tensor) -> Tensor:
@@ -173,17 +170,18 @@ def trace(model: FrameModel) -> torch.jit.ScriptModule:
             examples = {"forward": (frame, state, noise, one), "read": reading}
             traced = torch.jit.trace_module(Step(model).eval(), examples)  # type: ignore[no-untyped-call]
         else:
-            units = model.head.units
-            context, at = model.hear(frame, state, noise)[0], torch.zeros([], dtype=torch.int64)
-            begun = (torch.zeros(PITCHES, units), torch.zeros(PITCHES), torch.zeros(OUTPUTS, PITCHES), at)
+            context = model.hear(frame, state, noise)[0]
+            hidden, logits, limits, last = model.head.begin(context, frame, noise, one)
             examples = {
                 "hear": (frame, state, noise),
                 "read": reading,
-                "turn": (context, *begun, frame, noise, one),
+                "begin": (context, frame, noise, one),
+                "turn": (hidden, last, logits, limits),
+                "end": (logits.transpose(0, 1), limits),
                 "given": (context, torch.zeros(FEATURES)),
             }
             parts = torch.jit.trace_module(Parts(model).eval(), examples)  # type: ignore[no-untyped-call]
-            traced = torch.jit.script(NoteStep(parts, units).eval())
+            traced = torch.jit.script(NoteStep(parts).eval())
         frozen: torch.jit.ScriptModule = torch.jit.freeze(traced, list(methods(model)[1:]))
     return frozen
 

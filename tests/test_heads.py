@@ -1,6 +1,7 @@
 """The head that draws a frame note by note, against sums over notes and over whole frames by hand."""
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pianoai.models.heads import NEIGHBOURS, NoteByNote
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import Floats
+from pianoai.runtime.stepping import Notes
 
 WIDTH, UNITS = 6, 4
 
@@ -115,3 +119,40 @@ def test_marginals_are_those_of_all_frames_together() -> None:
                 expected[:, pitch] += chance * torch.stack([torch.tensor(1.0), said[1, pitch], said[2, pitch]])
     found = made.marginals(context[None], (before > 0).float()[None], 40_000, torch.Generator().manual_seed(1))[:, 0]
     torch.testing.assert_close(found.double(), expected, atol=0.005, rtol=0)
+
+
+class Planned:
+    """Stands in for an archive whose parts give what is said here; a turn finds a note 3 semitones above the last."""
+
+    name = "a model"
+
+    def __init__(self, top: int, **outputs: tuple[int, ...]) -> None:
+        self.top, self.runs = top, dict.fromkeys(("begin", "turn", "end"), 0)
+        self.shapes = {"begin": [(88, UNITS), (88, 3), (2, 88), ()], "turn": [(88, UNITS), (), (3, 88)]}
+        self.shapes |= {"end": [(88,), (3, 88)]} | {name: [shape] for name, shape in outputs.items()}
+
+    def plan(self, name: str, *inputs: Floats) -> SimpleNamespace:
+        outputs = [np.zeros(shape, np.float32) for shape in self.shapes[name]]
+
+        def run() -> None:
+            self.runs[name] += 1
+            if name == "turn":
+                np.minimum(inputs[1] + 6, self.top, out=outputs[1])
+
+        return SimpleNamespace(outputs=outputs, run=run)
+
+
+def test_turns_go_on_until_one_finds_no_note() -> None:
+    script = Planned(176)
+    notes = Notes(script, *np.zeros((4, 1), np.float32))  # type: ignore[arg-type]
+    for frame in (1, 2):
+        assert [x.shape for x in notes.draw()] == [(88,), (3, 88)]
+        assert script.runs == {"begin": frame, "turn": frame * 30, "end": frame}  # keys 6, 12, … 174, and none
+    with pytest.raises(InputError, match="more notes in a frame than there are pitches"):
+        Notes(Planned(175), *np.zeros((4, 1), np.float32)).draw()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("part", "shape"), [("begin", (88, 3)), ("turn", (88, UNITS))])
+def test_parts_that_do_not_fit_are_refused(part: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"^a model: .* returns something else"):
+        Notes(Planned(176, **{part: shape}), *np.zeros((4, 1), np.float32))  # type: ignore[arg-type]

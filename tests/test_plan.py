@@ -159,6 +159,28 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
     "where": lambda x, y, at: torch.where(x > 0, x, y) + torch.where(y > 0, 0.0, float("inf")).clamp(0, 1),
     "joined": lambda x, y, at: (torch.cat([x, y, x])[3:9], torch.cat([x[:2]] * 6), torch.stack([x, y], 1)),
     "types": lambda x, y, at: (x > 0).float() + (x * 3).to(torch.int64) + at.to(torch.float32),
+    "turned about": lambda x, y, at: (1 - x) * (2.5 - y) - torch.rsub(x, 3, alpha=2) - torch.rsub(x, y) - (3 - at),
+    "extremes": lambda x, y, at: (x.amin(), torch.stack([x, y], 1)[1:].amax(), (x * 9).long().amin(), x.amin(0)),
+    "padded": lambda x, y, at: (
+        F.pad(torch.stack([x, y]), (1, 2)),
+        F.pad(x.view(1, 2, 3), (0, 1, 2, 0), value=3.0),
+        F.pad(y, (-1, 2)),
+        F.pad(x.view(1, 6), (2, 3), "circular"),
+        F.pad(at.view(1), (3, 0), value=2.5),
+    ),
+    "copied": lambda x, y, at: (
+        torch.stack([x, y], 1).view(3, 4).t().clone(),
+        torch.stack([x, y]).t().contiguous() * 2,
+        torch.stack([x, y]).view(2, 3, 2).unfold(1, 2, 1).transpose(0, 1).flatten(1),
+        torch.stack([x, y, x * y]).t().reshape(2, 9),
+        at.clone(),
+    ),
+    "norms alone": lambda x, y, at: (
+        F.layer_norm(x, [6]) * y,
+        F.layer_norm(x, [6], y) * y,
+        F.layer_norm(y, [6], V, x, eps=0.5),
+        F.layer_norm(x.double(), [6]),
+    ),
     "clamp": lambda x, y, at: x.clamp(-0.5, 0.5) + y.clamp(min=0) + x.clamp(max=0.1),
     "views": lambda x, y, at: torch.stack([x, y]).view(3, 2, 2).permute(2, 0, 1).reshape(-1)[2:].unsqueeze(0) + 1,
     "chosen row": lambda x, y, at: (

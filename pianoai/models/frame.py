@@ -34,20 +34,26 @@ def draw(logits: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> t
     `noise` (176,) is uniform in [0, 1): a pitch sounds where its number is below the probability.
     `temperature` divides the logits for drawing; the probabilities are those at temperature 1.
     """
-    probabilities = torch.sigmoid(logits)
-    tempered = torch.sigmoid(logits / temperature)
-    sounds = noise[:PITCHES] < tempered[0]
-    again = noise[PITCHES : 2 * PITCHES] < tempered[1]
-    return torch.where(sounds, cells(probabilities[2], again, frame), torch.zeros_like(frame)), probabilities
+    return cells(logits, limits(frame, noise, temperature))
 
 
-def cells(intensity: Tensor, again: Tensor, frame: Tensor) -> Tensor:
-    """The cells (88,) that pitches have if they sound: held, or struck with a velocity.
+def limits(frame: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
+    """The logits (2, 88) above which a pitch sounds, and is struck again; see `draw`.
 
-    From the intensity (88,) they would be struck with, whether they are struck again, and the row before.
+    A uniform number u is below sigmoid(l / t) where the logit l is above t log(u / (1 - u)). What did not sound in the
+    row before is always struck.
     """
-    velocity = torch.clamp(torch.round(intensity * LOUDEST), SOFTEST, LOUDEST)
-    return torch.where(torch.logical_or(again, frame <= 0), velocity, torch.full_like(velocity, HELD))
+    uniform = noise[: 2 * PITCHES].view(2, PITCHES)
+    sounds, again = (temperature * torch.log(uniform / (1 - uniform))).unbind(0)
+    return torch.stack([sounds, torch.where(frame > 0, again, torch.full_like(again, float("-inf")))])
+
+
+def cells(logits: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    """The row (88,) of what is above the limits (2, 88), and the probabilities (3, 88)."""
+    probabilities = torch.sigmoid(logits)
+    velocity = torch.clamp(torch.round(probabilities[2] * LOUDEST), SOFTEST, LOUDEST)
+    sounding = torch.where(logits[1] > limits[1], velocity, torch.full_like(velocity, HELD))
+    return torch.where(logits[0] > limits[0], sounding, torch.zeros_like(sounding)), probabilities
 
 
 def output_layer(width: int) -> nn.Linear:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pianoai.models.frame import OUTPUTS, cells, draw, output_layer, split_logits
-from pianoai.runtime.roll import HELD, PITCHES
+from pianoai.models.frame import OUTPUTS, cells, draw, limits, output_layer, split_logits
+from pianoai.runtime.roll import NO_NOTE, PITCHES
 
 NEIGHBOURS = 12  # semitones to either side that a pitch sees of the last frame
 KINDS = 2  # of what is seen of a pitch: it sounds, it is struck
@@ -72,8 +72,8 @@ class NoteByNote(Head):
         # What a note adds to pitches 1, 2, … semitones above it: because it sounds, and besides if it is struck.
         self.below = nn.Parameter(0.1 * torch.randn(KINDS, PITCHES - 1, units))
         self.out = nn.Linear(units, OUTPUTS, bias=False)
-        self.register_buffer("pitches", torch.arange(PITCHES), persistent=False)
-        self.pitches: Tensor
+        self.register_buffer("keys", 2 * torch.arange(PITCHES), persistent=False)
+        self.keys: Tensor
 
     def context(self, x: Tensor, features: Tensor) -> Tensor:
         """(…, 88, units + 3): hidden numbers before any note of the frame is known, and logits that they add to.
@@ -89,7 +89,7 @@ class NoteByNote(Head):
     def forward(self, context: Tensor, following: Tensor) -> Tensor:
         """Logits (…, 3, 88) of each pitch given the lower ones of the frame that came, as planes (…, 264)."""
         added = following[..., : KINDS * PITCHES] @ self.chords()
-        return self.speak(context, added.view(*added.shape[:-1], PITCHES, self.units))
+        return self.told(context, added.view(*added.shape[:-1], PITCHES, self.units))
 
     def chords(self) -> Tensor:
         """What each note adds to each pitch, (2 * 88, 88 * units): zeros up to its own, then `below`."""
@@ -102,24 +102,24 @@ class NoteByNote(Head):
         """The same for one frame: context (88, units + 3), planes (264,). It needs no table of all chords."""
         notes = following[: KINDS * PITCHES].view(KINDS, PITCHES)
         lower = F.pad(notes, (PITCHES - 1, 0)).unfold(-1, PITCHES - 1, 1)[:, :PITCHES]  # (2, 88, 87), nearest last
-        return self.speak(context, torch.matmul(lower, self.below.flip(1)).sum(0))
+        return self.told(context, torch.matmul(lower, self.below.flip(1)).sum(0))
 
-    def speak(self, context: Tensor, added: Tensor) -> Tensor:
+    def told(self, context: Tensor, added: Tensor) -> Tensor:
         """Logits (…, 3, 88) from a context and what notes add to its hidden numbers, (…, 88, units)."""
-        hidden, logits = context[..., : self.units] + added, context[..., self.units :]
+        return self.speak(context[..., : self.units] + added, context[..., self.units :])
+
+    def speak(self, hidden: Tensor, logits: Tensor) -> Tensor:
+        """Logits (…, 3, 88) from hidden numbers (…, 88, units) and the logits (…, 88, 3) that they add to."""
         said: Tensor = logits + self.out(F.gelu(hidden, approximate="tanh"))
         return said.transpose(-2, -1)
 
     def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """See Head.draw; a probability is that of a pitch given the lower ones that were drawn."""
-        added = torch.zeros_like(context[:, : self.units])
-        drawn, probabilities = torch.zeros_like(frame), torch.zeros(OUTPUTS, PITCHES)
-        at = torch.zeros_like(self.pitches[0])
-        while bool(at < PITCHES):
-            added, drawn, probabilities, at = self.turn(
-                context, added, drawn, probabilities, at, frame, noise, temperature
-            )
-        return drawn, probabilities
+        hidden, logits, limits, last = self.begin(context, frame, noise, temperature)
+        said = logits.transpose(0, 1)
+        while bool(last < NO_NOTE):
+            hidden, last, said = self.turn(hidden, last, logits, limits)
+        return cells(said, limits)
 
     @torch.no_grad()
     def marginals(self, context: Tensor, sounded: Tensor, samples: int, generator: torch.Generator) -> Tensor:
@@ -134,7 +134,7 @@ class NoteByNote(Head):
         for pitch in range(PITCHES):
             # What notes 1, 2, … semitones below add, the nearest last.
             added = sum(notes[kind, ..., :pitch] @ self.below[kind, :pitch].flip(0) for kind in range(KINDS))
-            said = torch.sigmoid(self.speak(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2)))
+            said = torch.sigmoid(self.told(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2)))
             sounds, again, intensity = said[..., 0].unbind(-1)  # each (samples, frames)
             found[:, :, pitch] = torch.stack([sounds, sounds * again, sounds * intensity]).mean(1)
             chance = torch.rand(2, samples, frames, generator=generator)
@@ -142,32 +142,32 @@ class NoteByNote(Head):
             notes[1, ..., pitch] = notes[0, ..., pitch] * (1 - sounded[:, pitch] * (chance[1] >= again))
         return found
 
-    def turn(
-        self,
-        context: Tensor,
-        added: Tensor,
-        drawn: Tensor,
-        probabilities: Tensor,
-        at: Tensor,
-        frame: Tensor,
-        noise: Tensor,
-        temperature: Tensor,
+    def begin(
+        self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw the next note: the lowest that sounds of the pitches from `at` on.
+        """What the first turn takes: hidden numbers (88, units), logits (88, 3), limits (2, 88), no last note."""
+        hidden, logits = context[:, : self.units], context[:, self.units :]
+        return hidden.clone(), logits.clone(), limits(frame, noise, temperature), torch.full_like(self.keys[0], -1)
 
-        Pitches below it are silent, so nothing is added for them, and one turn a note is enough. Returns the new
-        `added`, `drawn` (88,), `probabilities` (3, 88), and the pitch after the note, 88 where there is none.
+    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw the next note: the lowest pitch above the last note whose logit is above its limit.
+
+        Pitches below it are silent, so nothing is added for them, and one turn a note is enough. A note is told by its
+        key: twice its pitch, and one more if it is held. Returns the new `hidden`, the note, NO_NOTE where there is
+        none, and the logits (3, 88) of all pitches if nothing but the notes so far sounds. Up to the last note they
+        stay what they are, so those of the last turn are the frame's.
         """
-        logits = self.speak(context, added)
-        said, tempered = torch.sigmoid(logits), torch.sigmoid(logits / temperature)
-        open_ = self.pitches >= at
-        sounds = torch.logical_and(open_, noise[:PITCHES] < tempered[0])
-        note = torch.where(sounds, self.pitches, torch.full_like(self.pitches, PITCHES)).amin()
-        here = self.pitches == note
-        cell = cells(said[2], noise[PITCHES : 2 * PITCHES] < tempered[1], frame)
-        drawn = torch.where(here, cell, drawn)
-        struck = torch.logical_and(here, drawn > HELD).any()
-        interval = torch.clamp(self.pitches - note, 0, PITCHES - 1)  # 0, for which nothing is added, up to the note
-        rows = F.pad(self.below, (0, 0, 1, 0))  # (2, 88, units)
-        chord = torch.index_select(rows[0] + struck.float() * rows[1], 0, interval)
-        return added + chord, drawn, torch.where(open_, said, probabilities), note + 1
+        said = self.speak(hidden, logits)
+        keys = torch.where(said[1] > limits[1], self.keys, self.keys + 1)
+        sounds = torch.logical_and(said[0] > limits[0], self.keys > last)
+        note = torch.where(sounds, keys, torch.full_like(keys, NO_NOTE)).amin()
+        chord = torch.index_select(self.chord_rows(), 0, self.keys + (NO_NOTE + 1) - note)
+        return hidden + chord.squeeze(1), note, said
+
+    def chord_rows(self) -> Tensor:
+        """What a note adds to the pitch d semitones above it, (352, 1, units): row 2 (88 + d) held, the next struck.
+
+        Nothing is added to pitches that are not above it, nor by NO_NOTE.
+        """
+        held, struck = self.below[0], self.below[0] + self.below[1]
+        return F.pad(torch.stack([held, struck], 1), (0, 0, 0, 0, PITCHES + 1, 0)).view(-1, 1, self.units)

@@ -182,6 +182,13 @@ def _binary(ufunc: Any) -> Emit:
     return emit
 
 
+def _rsub(call: Call, uses: Uses) -> list[Step] | None:
+    x, other, *rest = call.args
+    if not _plain(x) or type(other) not in (int, float) or call.kwargs or rest not in ([], [1]):
+        return None
+    return [(np.subtract, (_number(other, x), x, call.result))]
+
+
 def _unary(ufunc: Any) -> Emit:
     def emit(call: Call, uses: Uses) -> list[Step] | None:
         if len(call.args) != 1 or call.kwargs or not _plain(call.args[0]):
@@ -261,6 +268,18 @@ def _mean(call: Call, uses: Uses) -> list[Step] | None:
     return [_summed(x, 1 / x.shape[-1], call.result)]
 
 
+def _extreme(reduce: Any) -> Emit:
+    """The smallest or largest of all."""
+
+    def emit(call: Call, uses: Uses) -> list[Step] | None:
+        x = call.args[0]
+        if len(call.args) > 1 or call.kwargs or not x.size:
+            return None
+        return [(reduce, (x, None, None, call.result))]
+
+    return emit
+
+
 def _summed(x: Array, factor: float, result: Array) -> Step:
     """The sum over the last dimension times a factor, as a product with a vector: quicker than a sum for short rows."""
     return x.reshape(-1, x.shape[-1]).dot, (np.full(x.shape[-1], factor, FLOAT32), result.reshape(-1))
@@ -285,17 +304,45 @@ def _linear(call: Call, uses: Uses) -> list[Step] | None:
 
 def _product(x: Array, turned: Array, bias: Array | None, result: Array) -> list[Step]:
     """result = x @ turned + bias, for one row or several; `turned` is the same in every run."""
-    # For one row the method is quicker than a function.
-    found: list[Step] = [(x.dot, (turned, result))] if x.ndim == 1 else [(np.matmul, (x, turned, result))]
+    found: list[Step] = [(x.dot, (turned, result))]  # quicker than a function
     if bias is not None:
         found.append((np.add, (result, bias, result)))
     return found
 
 
+def _layer_norm(call: Call, uses: Uses) -> list[Step] | None:
+    x, _, scale, shift, eps = (*call.args, *(None, None, 1e-5)[len(call.args) - 2 :])[:5]
+    if not _vector(x) or call.kwargs or not uses.room(2 * x.size):
+        return None
+    if not all(_plain(part) for part in (scale, shift) if part is not None):
+        return None
+    found = [_normalised(x, call.result, eps)]
+    found += [] if scale is None else [(np.multiply, (call.result, scale, call.result))]
+    return found + ([] if shift is None else [(np.add, (call.result, shift, call.result))])
+
+
+def _normalised(x: Array, result: Array, eps: float) -> Step:
+    """Less its mean, over its deviation."""
+    number, count = np.empty((), FLOAT32), x.size
+    mean_of, square_of = np.full(x.shape, 1 / count, FLOAT32).dot, result.dot
+
+    def normalise() -> None:
+        number.fill(mean_of(x))
+        np.subtract(x, number, result)
+        number.fill(1 / math.sqrt(square_of(result) / count + eps))
+        np.multiply(result, number, result)
+
+    return normalise, ()
+
+
+def _vector(x: Any) -> bool:
+    return bool(_plain(x) and x.ndim == 1 and x.size and x.flags.c_contiguous)
+
+
 def _vector_norm(call: Call, uses: Uses) -> bool:
     """Whether a layer norm is over one vector, and its weight and bias are the same in every run."""
     x, _, scale, shift = (*call.args, None, None)[:4]
-    if not _plain(x) or x.ndim != 1 or not x.size or not x.flags.c_contiguous or call.kwargs or scale is None:
+    if not _vector(x) or call.kwargs or scale is None:
         return False
     return all(_plain(part) and uses.constant(part) for part in (scale, shift) if part is not None)
 
@@ -324,17 +371,8 @@ def _normed_linear(norm: Call, linear: Call, uses: Uses) -> list[Step] | None:
     turned = _aligned((x.size + 1, len(weight)))
     np.multiply(weight.T, scale[:, None], turned[:-1])
     turned[-1] = constant
-    padded, number, count = np.ones(x.size + 1, FLOAT32), np.empty((), FLOAT32), x.size
-    centred = padded[:count]
-    mean_of, square_of = np.full(x.shape, 1 / count, FLOAT32).dot, centred.dot
-
-    def normalise() -> None:
-        number.fill(mean_of(x))
-        np.subtract(x, number, centred)
-        number.fill(1 / math.sqrt(square_of(centred) / count + eps))
-        np.multiply(centred, number, centred)
-
-    return [(normalise, ()), *_product(padded, turned, None, linear.result)]
+    padded = np.ones(x.size + 1, FLOAT32)
+    return [_normalised(x, padded[: x.size], eps), *_product(padded, turned, None, linear.result)]
 
 
 def _matmul(call: Call, uses: Uses) -> list[Step] | None:
@@ -379,6 +417,27 @@ def _stack(call: Call, uses: Uses) -> list[Step] | None:
 
 def _copied(x: Array, place: Array) -> Step:
     return place.__setitem__, (..., x)
+
+
+def _anew(call: Call, uses: Uses) -> list[Step] | None:
+    """A copy, perhaps in another shape."""
+    x, result = call.args[0], call.result
+    if x.dtype != result.dtype or not result.flags.c_contiguous:
+        return None
+    return [_copied(x, result.reshape(x.shape))]
+
+
+def _pad(call: Call, uses: Uses) -> list[Step] | None:
+    """What is around the middle stays as it was recorded."""
+    x, amounts, mode = (*call.args, "constant")[:3]
+    if call.name == "torch.pad" and (mode != "constant" or call.kwargs.get("mode", mode) != mode):
+        return None
+    if any(amount < 0 for amount in amounts) or len(amounts) > 2 * x.ndim:
+        return None
+    before = [0] * x.ndim
+    before[x.ndim - len(amounts) // 2 :] = amounts[-2::-2]
+    middle = tuple(slice(start, start + size) for start, size in zip(before, x.shape, strict=True))
+    return [_copied(x, call.result[middle])]
 
 
 def _to(call: Call, uses: Uses) -> list[Step] | None:
@@ -433,6 +492,13 @@ FUSED: dict[str, tuple[Callable[[Call, Uses], bool], Callable[[Call, Call, Uses]
 EMITTERS: dict[str, Emit] = {
     **{f"torch.{name}": _binary(ufunc) for name, ufunc in BINARY.items()},
     **{f"torch.{name}": _unary(ufunc) for name, ufunc in UNARY.items()},
+    **{f"torch.{name}": _anew for name in ("clone", "contiguous", "flatten", "reshape")},
+    "torch.rsub": _rsub,
+    "torch.pad": _pad,
+    "torch.constant_pad_nd": _pad,
+    "torch.amin": _extreme(np.minimum.reduce),
+    "torch.amax": _extreme(MAXIMUM),
+    "torch.layer_norm": _layer_norm,
     "torch.logical_not": _logical_not,
     "torch.sigmoid": _sigmoid,
     "torch.rsqrt": _rsqrt,

@@ -13,6 +13,7 @@ from pianoai.runtime.errors import InputError
 TICKS_PER_BEAT = 24  # a tick is 1/24 of a quarter note
 LOWEST_PITCH = 21  # A0
 PITCHES = 88
+NO_NOTE = 2 * PITCHES  # above the keys of all notes of a frame: a key is twice the column, and one more if held
 SILENT, HELD, SOFTEST, LOUDEST = 0, 1, 2, 127
 DEFAULT_VELOCITY = 64  # of a note whose beginning was not seen
 

@@ -9,10 +9,10 @@ from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Metadata, Model, State
 from pianoai.runtime.operators.promotion import Array
 from pianoai.runtime.plan import Plan
-from pianoai.runtime.roll import HELD, LOUDEST, PITCHES, SILENT, Floats, Roll, velocities
+from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, PITCHES, SILENT, Floats, Roll, velocities
 from pianoai.runtime.torchscript import Script
 
-OUTPUTS = 3  # numbers of a pitch that a context has besides its hidden ones
+OUTPUTS = 3  # rows of logits
 
 
 def model(script: Script, metadata: Metadata) -> Model:
@@ -34,8 +34,9 @@ def model(script: Script, metadata: Metadata) -> Model:
 class Planned:
     """The step and `read` of an archive as plans that share the memory of the state.
 
-    An archive whose notes are drawn one after the other has its step in parts: `hear` leads to a context, `turn` draws
-    the next note until there is none, and `given` tells the probabilities of a frame that is known.
+    An archive whose notes are drawn one after the other has its step in parts: `hear` leads to a context, from which
+    `begin` makes what the turns take; `turn` draws the next note until there is none, and `end` writes the frame down.
+    `given` tells the probabilities of a frame that is known.
     """
 
     def __init__(self, script: Script, metadata: Metadata):
@@ -129,22 +130,37 @@ class Notes:
 
     def __init__(self, script: Script, context: Array, frame: Floats, noise: Floats, temperature: Floats):
         self._script, self._context = script, context
-        added = np.zeros((PITCHES, context.shape[-1] - OUTPUTS), np.float32)
-        self.drawn = np.zeros(PITCHES, np.float32), np.zeros((OUTPUTS, PITCHES), np.float32)
-        self._at = np.array(0, np.int64)
-        self._memory: tuple[Array, ...] = (added, *self.drawn, self._at)
-        self._turn = _certainly(script, "turn", context, *self._memory, frame, noise, temperature)
+        self._begin = _certainly(script, "begin", context, frame, noise, temperature)
+        begun = self._begin.outputs
+        if [x.shape for x in begun[1:]] != [(PITCHES, OUTPUTS), (OUTPUTS - 1, PITCHES), ()]:
+            raise InputError(f"{script.name}: its part begin returns something else than what a turn takes")
+        self._hidden, logits, limits, self._none = begun
+        self._last = self._none.copy()
+        self._turn = _certainly(script, "turn", self._hidden, self._last, logits, limits)
+        if [x.shape for x in self._turn.outputs] != [self._hidden.shape, (), (OUTPUTS, PITCHES)]:
+            raise InputError(f"{script.name}: a turn returns something else than it takes, and logits")
+        self._end = _certainly(script, "end", self._turn.outputs[2], limits)
+        self.drawn = self._end.outputs
         self._following = np.zeros(3 * PITCHES, np.float32)
         self._given: Plan | None = None  # planned when a frame is known
 
-    def draw(self) -> tuple[Floats, Floats]:
-        """The frame (88,) and its probabilities (3, 88) after what was heard last."""
-        for place in self._memory:
-            place.fill(0)
-        while self._at < PITCHES:
+    def draw(self) -> list[Array]:
+        """The frame (88,) and its probabilities (3, 88) after what was heard last.
+
+        Raises InputError where the turns do not end.
+        """
+        self._begin.run()
+        self._last[...] = self._none
+        hidden, last, _ = self._turn.outputs
+        for _ in range(PITCHES + 1):
             self._turn.run()
-            for place, new in zip(self._memory, self._turn.outputs, strict=True):
-                place[...] = new
+            if last >= NO_NOTE:
+                break
+            self._hidden[...] = hidden
+            self._last[...] = last
+        else:
+            raise InputError(f"{self._script.name}: it finds more notes in a frame than there are pitches")
+        self._end.run()
         return self.drawn
 
     def given(self, following: Floats) -> Floats:
