@@ -33,9 +33,8 @@ class Budget:
     def __init__(self, remaining: Remaining, request: Request) -> None:
         self.remaining = remaining
         self.form = request.format
-        repeated = (request.variations or 1) if request.include_prompt else 0  # times that the prompt is written
-        self.frames = repeated * len(request.heard)  # to write, so far
-        self.notes = repeated * int(np.count_nonzero(request.heard > HELD))
+        self.frames = request.repeats * len(request.heard)  # to write, so far
+        self.notes = request.repeated_notes
         self.began = time.perf_counter(), time.process_time()
         self.divide(1)
 

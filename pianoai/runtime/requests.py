@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pianoai.runtime import prompts, sampling, token
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.events import RequestError, field_name
@@ -36,6 +38,16 @@ class Request:
     format: str
     include_prompt: bool
 
+    @property
+    def repeats(self) -> int:
+        """How often the answer holds the prompt."""
+        return (self.variations or 1) if self.include_prompt else 0
+
+    @property
+    def repeated_notes(self) -> int:
+        """Notes of the prompt in the answer, each as often as it is there."""
+        return self.repeats * int(np.count_nonzero(self.heard > HELD))
+
 
 def read(fields: dict[str, Any], metadata: Metadata, model: str) -> Request:
     """The request in some fields; `model` is the checksum of the model's file. Raises RequestError."""
@@ -68,11 +80,12 @@ def read(fields: dict[str, Any], metadata: Metadata, model: str) -> Request:
     heard, own = prompts.read(given.get("prompt"), metadata)
     if resumed is not None:
         heard, own = resumed.frames, resumed.tempo
-    repeated = int((heard > HELD).sum()) * (variations or 1) if include else 0
-    if repeated > MOST_NOTES:
-        error = f"an answer has at most {MOST_NOTES} notes, and those of the prompt alone would be {repeated}"
+    tempo = own if tempo is None else tempo
+    request = Request(heard, resumed, frames, settings, seed, tempo, variations, form, include)
+    if (notes := request.repeated_notes) > MOST_NOTES:
+        error = f"an answer has at most {MOST_NOTES} notes, and those of the prompt alone would be {notes}"
         raise RequestError(400, "include_prompt", error, "leave it out and put the prompt before the answer yourself")
-    return Request(heard, resumed, frames, settings, seed, own if tempo is None else tempo, variations, form, include)
+    return request
 
 
 def _frames(given: dict[str, Any], frames_per_beat: int) -> int:
