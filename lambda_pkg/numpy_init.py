@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
     NumPy's code in C asks here too (for `matrix` in every ``outer``) and does not bear that a name is missing.
     """
-    if name in PARTS or not name.startswith("_"):
+    if not name.startswith("_"):
         lib = import_module("numpy.lib")  # before numpy.linalg, which cannot be imported on its own
         if name in PARTS:
             return import_module(f"numpy.{name}")

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pianoai import packaging
 from pianoai.packaging import DeployConfig
 from pianoai.runtime.errors import InputError
 from pianoai.verification import aws, local
@@ -280,6 +281,25 @@ def test_where_it_cannot_measure_it_says_so_and_writes_nothing(
     assert list((project / ".cache").iterdir()) == []
 
 
+def test_the_zip_may_go_while_it_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, work = package(tmp_path / "a.zip", "BODY = 1"), tmp_path / "work"
+    work.mkdir()
+    for name, entry in (("aws_sam_cli-1.whl", f"samcli/local/rapid/aws-lambda-rie-{MACHINE}"), ("b.whl", "client.py")):
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            file.writestr(entry, "")
+
+    def wheels(*arguments: Any) -> list[Path]:
+        archive.unlink()
+        return sorted(tmp_path.glob("*.whl"))
+
+    monkeypatch.setattr(packaging, "wheels", wheels)
+    found = local.prepare(archive, CONFIG, work)
+    with local.unpacked(replace(found, own_numpy=False), None):
+        assert "BODY = 1" in (work / "code/handler.py").read_text()
+    with pytest.raises(InputError, match=r"a\.zip: no such file; run `make repro` first"):
+        local.prepare(archive, CONFIG, work)
+
+
 def test_the_command_writes_figures_and_fails_when_a_limit_is_broken(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -343,7 +363,7 @@ def bench(tmp_path: Path, work: Path, at_start: str = "", at_call: str = "pass")
 @pytest.mark.slow
 def test_a_function_is_measured_under_the_real_emulator(tmp_path: Path, work: Path) -> None:
     prepared = bench(tmp_path, work)
-    figures = local.verify(prepared.archive, CONFIG, work)
+    figures = local.verify(tmp_path / "f.zip", CONFIG, work)
     assert failures(figures) == []
     assert figures["zip_sha256"] == hashlib.sha256(prepared.archive.read_bytes()).hexdigest()
     assert figures["frames_per_beat"] == 4

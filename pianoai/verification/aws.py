@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 import statistics
@@ -72,15 +73,16 @@ def verify(client: Any, name: str, archive: Path, config: DeployConfig) -> dict[
     A start is measured only when the first call meets one, as after an update. Raises InputError when the
     function is not there, runs another zip or with other memory, or fails.
     """
-    if not archive.is_file():
-        raise InputError(f"{archive}: no such file; run `make repro` first")
-    data = archive.read_bytes()
+    try:
+        data = archive.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{archive}: no such file; run `make repro` first") from None
     found = call(client.get_function_configuration, FunctionName=name)
     if found["CodeSha256"] != base64.b64encode(hashlib.sha256(data).digest()).decode():
         raise InputError(f"{name} does not run {archive}: update its code first")
     if found["MemorySize"] != config.memory_mb:
         raise InputError(f"{name} has {found['MemorySize']} MB, and deploy.memory_mb is {config.memory_mb}")
-    beat = frames_per_beat(archive)
+    beat = frames_per_beat(io.BytesIO(data))
     reports = [invoke(client, name, 1)]
     costs, pieces = [], []
     for _ in range(REPEATS):

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Skip(Exception):
 class Bench:
     """Everything that a measurement needs, but for the control group."""
 
-    archive: Path
+    archive: Path  # a copy of the zip
     setting: Setting
     mounts: list[str]  # command for private mounts, or empty
     own_numpy: bool  # the interpreter is not the one of Lambda, and brings its own NumPy
@@ -56,13 +56,13 @@ def verify(archive: Path, config: DeployConfig, work: Path) -> dict[str, Any]:
     Raises Skip where it cannot be measured, and InputError when the function fails in `config.memory_mb`.
     """
     bench = prepare(archive, config, work)
-    with zipfile.ZipFile(archive) as file:
+    with zipfile.ZipFile(bench.archive) as file:
         content = sum(entry.file_size for entry in file.infolist())
-    beat = frames_per_beat(archive)
+    beat = frames_per_beat(bench.archive)
     figures: dict[str, Any] = {
         "measured_on": "this machine",
-        "zip_sha256": sha256(archive),
-        "zip_bytes": archive.stat().st_size,
+        "zip_sha256": sha256(bench.archive),
+        "zip_bytes": bench.archive.stat().st_size,
         "content_bytes": content,
         "memory_mb": config.memory_mb,
         "frames_per_beat": beat,
@@ -88,9 +88,12 @@ def verify(archive: Path, config: DeployConfig, work: Path) -> dict[str, Any]:
 
 
 def prepare(archive: Path, config: DeployConfig, work: Path) -> Bench:
-    """Interpreter, AWS's programs and folders for the zip. Raises Skip; InputError when there is no zip."""
-    if not archive.is_file():
-        raise InputError(f"{archive}: no such file; run `make repro` first")
+    """Interpreter, AWS's programs, a copy of the zip. Raises Skip; InputError when there is no zip."""
+    copy = work / "function.zip"  # the pipeline may replace the other one meanwhile
+    try:
+        shutil.copyfile(archive, copy)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{archive}: no such file; run `make repro` first") from None
     if sys.platform != "linux":
         raise Skip(f"the zip runs on Linux, and this is {sys.platform}")
     machine = MACHINES[config.architecture]
@@ -114,7 +117,7 @@ def prepare(archive: Path, config: DeployConfig, work: Path) -> Bench:
     # On Lambda the runtime client is part of the system, and compiled.
     subprocess.run([python, "-I", "-S", "-m", "compileall", "-q", client], check=True, capture_output=True)
     setting = Setting(python, work / "code", client, emulator, work / "log", config.memory_mb)
-    return Bench(archive, setting, private_mounts(), own_numpy=found is None)
+    return Bench(copy, setting, private_mounts(), own_numpy=found is None)
 
 
 @contextlib.contextmanager
@@ -241,7 +244,7 @@ def listing(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-def frames_per_beat(archive: Path) -> int:
+def frames_per_beat(archive: Path | BinaryIO) -> int:
     """The time resolution of the model in the zip, as its metadata says."""
     with zipfile.ZipFile(archive) as package, package.open("model.ts") as file, zipfile.ZipFile(file) as model:
         name = next(name for name in model.namelist() if name.endswith("extra/pianoai.json"))
