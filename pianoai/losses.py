@@ -12,8 +12,6 @@ from torch.nn import functional as F
 
 from pianoai.params import bounded
 
-CERTAIN = 1e-6  # in a score no probability is nearer to 0 or 1
-
 
 @dataclass(frozen=True)
 class LossConfig:

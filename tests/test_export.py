@@ -290,6 +290,15 @@ def test_evaluation_and_the_runtime_give_the_same_scores(head: str, music: Windo
             assert score[key] == pytest.approx(found[split][key], abs=2e-4), key
 
 
+def test_drawing_a_frame_often_is_as_many_runs(music: Windows) -> None:
+    shipped = runtime.load(archive_of(checkpoint_of("transformer", music), music))
+    assert shipped.metadata.samples == 16
+    roll = np.asarray(next(music.rolls("valid")))[:9]
+    found = scoring.predict(shipped, roll)
+    np.testing.assert_allclose(found, scoring.predict(replace(shipped, sampler=None), roll), rtol=1e-12)
+    assert runtime.load(archive_of(checkpoint_of("gan", music), music)).sampler is None
+
+
 def test_velocities_of_a_prompt_reach_the_model(music: Windows) -> None:
     """A held note keeps the velocity it was struck with, in the whole pass and in the step."""
     roll = np.asarray(next(music.rolls("valid")))[:20]

@@ -14,8 +14,8 @@ from pianoai.dataset import Batch, batches
 from pianoai.models.base import FrameModel
 from pianoai.models.heads import NoteByNote
 from pianoai.models.objective import before, frame_nats
-from pianoai.runtime.roll import HELD, PITCHES, Floats, intensity
-from pianoai.runtime.scoring import CERTAIN, cross_entropy
+from pianoai.runtime.roll import CERTAIN, HELD, PITCHES, Floats, intensity
+from pianoai.runtime.scoring import cross_entropy
 from pianoai.windows import Windows, changes
 
 Bools = NDArray[np.bool_]

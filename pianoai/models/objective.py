@@ -13,7 +13,7 @@ from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
 from pianoai.models.base import FrameModel
 from pianoai.params import bounded
-from pianoai.runtime.roll import PITCHES
+from pianoai.runtime.roll import CERTAIN, PITCHES
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def frame_nats(logits: Tensor, batch: Batch) -> Tensor:
     The sum over pitches of sounding or not, and of being struck again where a pitch sounds and sounded before.
     """
     sounds, struck, _ = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
-    chance = torch.sigmoid(logits[..., :2, :]).clamp(losses.CERTAIN, 1 - losses.CERTAIN)
+    chance = torch.sigmoid(logits[..., :2, :]).clamp(CERTAIN, 1 - CERTAIN)
     happened = torch.stack([sounds, struck], -2)
     nats = -torch.log(torch.where(happened > 0, chance, 1 - chance))  # what is no number stays so
     counted: Tensor = (nats[..., 0, :] + nats[..., 1, :] * sounds * before(batch)).sum(-1)

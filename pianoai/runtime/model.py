@@ -25,6 +25,8 @@ Step = Callable[[Floats, State, Floats, Floats], tuple[Floats, Floats, State]]
 Reader = Callable[[Roll, State], State]
 # given(frame (88,), state, noise (N,), next frame (88,)) -> probabilities (3, 88), state
 Given = Callable[[Floats, State, Floats, Floats], tuple[Floats, State]]
+# sampler(frame (88,), state, noise (samples, N)) -> probabilities (samples, 3, 88), state
+Sampler = Callable[[Floats, State, Floats], tuple[Floats, State]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Metadata:
 @dataclass(frozen=True)
 class Model:
     """A step function, its metadata, and what else an archive may have: a faster way to hear many frames; where the
-    notes of a frame hang on each other, the probabilities of each given the lower ones of a frame that is known.
+    notes of a frame hang on each other, the probabilities of each given the lower ones of a frame that is known, and a
+    faster way to draw a frame several times.
 
     A state is good for one `step` or `read`, which may use its memory for the next, and only until another state is
     given to either; `keep` makes one that lasts.
@@ -60,6 +63,7 @@ class Model:
     step: Step
     reader: Reader | None = None
     given: Given | None = None
+    sampler: Sampler | None = None
 
     def start(self) -> State:
         """The state before the first frame: zeros."""

@@ -15,6 +15,7 @@ LOWEST_PITCH = 21  # A0
 PITCHES = 88
 NO_NOTE = 2 * PITCHES  # above the keys of all notes of a frame: a key is twice the column, and one more if held
 SILENT, HELD, SOFTEST, LOUDEST = 0, 1, 2, 127
+CERTAIN = 1e-6  # in a score no probability of a cell is nearer to 0 or 1
 DEFAULT_VELOCITY = 64  # of a note whose beginning was not seen
 
 NOTE = np.dtype([("start", "<i4"), ("duration", "<i4"), ("pitch", "u1"), ("velocity", "u1")])

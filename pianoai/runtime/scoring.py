@@ -8,10 +8,9 @@ import numpy as np
 
 from pianoai.runtime import chance
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.model import Model
-from pianoai.runtime.roll import HELD, PITCHES, SILENT, Roll
+from pianoai.runtime.model import Model, Sampler
+from pianoai.runtime.roll import CERTAIN, HELD, PITCHES, SILENT, Roll
 
-CERTAIN = 1e-6  # no probability is nearer to 0 or 1
 TINIEST = 1e-12  # keeps a division defined
 SEED = 0  # of the noise, so that a score is the same each time
 
@@ -101,15 +100,7 @@ def predict(model: Model, roll: Roll) -> Probabilities:
     noise of its own, and their probabilities are averaged before they are calibrated.
     """
     metadata = model.metadata
-    temperature = np.array(1.0, np.float32)
-    total = np.zeros((2, len(roll) - 1, PITCHES))
-    for sample in range(metadata.samples):
-        state = model.start()
-        for at, frame in enumerate(roll[:-1].astype(np.float32)):
-            noise = chance.uniform(metadata.noise, SEED, sample, at)
-            _, probabilities, state = model.step(frame, state, noise, temperature)
-            total[0, at] += probabilities[0]
-            total[1, at] += probabilities[0] * probabilities[1]
+    total = sum_sampled(model, model.sampler, roll) if model.sampler else sum_runs(model, roll)
     # Marginals over the noise: struck again, given that it sounds.
     mean = np.stack([total[0] / metadata.samples, total[1] / np.maximum(total[0], TINIEST)])
     return np.stack(
@@ -118,6 +109,32 @@ def predict(model: Model, roll: Roll) -> Probabilities:
             _calibrate(mean[1], *metadata.calibration["struck"]),
         ]
     )
+
+
+def sum_runs(model: Model, roll: Roll) -> Probabilities:
+    """The sum over samples of p(sounds) and of p(sounds and is struck again), ``(2, frames - 1, 88)``."""
+    temperature = np.array(1.0, np.float32)
+    total = np.zeros((2, len(roll) - 1, PITCHES))
+    for sample in range(model.metadata.samples):
+        state = model.start()
+        for at, frame in enumerate(roll[:-1].astype(np.float32)):
+            noise = chance.uniform(model.metadata.noise, SEED, sample, at)
+            _, probabilities, state = model.step(frame, state, noise, temperature)
+            total[0, at] += probabilities[0]
+            total[1, at] += probabilities[0] * probabilities[1]
+    return total
+
+
+def sum_sampled(model: Model, sampler: Sampler, roll: Roll) -> Probabilities:
+    """The same where what is heard does not depend on the noise: in one run, in which every frame is drawn often."""
+    state, samples = model.start(), range(model.metadata.samples)
+    total = np.zeros((2, len(roll) - 1, PITCHES))
+    for at, frame in enumerate(roll[:-1].astype(np.float32)):
+        noise = np.stack([chance.uniform(model.metadata.noise, SEED, sample, at) for sample in samples])
+        probabilities, state = sampler(frame, state, noise)
+        total[0, at] = probabilities[:, 0].sum(0, np.float64)
+        total[1, at] = (probabilities[:, 0] * probabilities[:, 1]).sum(0, np.float64)
+    return total
 
 
 def predict_given(model: Model, roll: Roll) -> Probabilities:

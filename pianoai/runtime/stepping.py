@@ -19,7 +19,7 @@ def model(script: Script, metadata: Metadata) -> Model:
     """The model of an archive, planned where its code can be. Raises InputError for a step of another form."""
     planned = Planned(script, metadata)
     if planned.plan is not None:
-        return Model(metadata, planned.step, planned.read if planned.reads else None, planned.given)
+        return Model(metadata, planned.step, planned.read if planned.reads else None, planned.given, planned.sampler)
     if not script.has("given"):
         return Model(metadata, script)
     hear, speak = script.method("hear"), script.method("given")
@@ -52,7 +52,7 @@ class Planned:
         # read(planes, memory, position) -> memory, of a state (memory, position, intensity)
         self.reads = bool(metadata.read) and len(self._own) == 3 and script.has("read")
         self._notes: Notes | None = None
-        self.given = None
+        self.given = self.sampler = None
         if self.plan is None:
             return
         self._said = 1 if in_parts else 2  # outputs before the new state
@@ -62,6 +62,8 @@ class Planned:
         if in_parts:
             self._notes = Notes(script, self.plan.outputs[0], self._frame, self._noise, self._temperature)
             self.given = self._given
+            # Hidden noise, which comes after that of the choices, goes into what is heard.
+            self.sampler = self._sample if metadata.noise == 2 * PITCHES else None
         found = [x.shape for x in (self.plan.outputs[:2] if self._notes is None else self._notes.drawn)]
         if found != [(PITCHES,), (3, PITCHES)] or [x.shape for x in new] != [x.shape for x in self._own]:
             raise InputError(f"{script.name}: its step returns something else than a frame, probabilities and state")
@@ -104,6 +106,16 @@ class Planned:
         assert self._notes is not None
         outputs = self._hear(frame, state, noise).outputs
         return self._notes.given(following).copy(), self._leave(outputs[self._said :])
+
+    def _sample(self, frame: Floats, state: State, noise: Floats) -> tuple[Floats, State]:
+        """See Sampler."""
+        assert self._notes is not None
+        self._temperature[...] = 1
+        outputs = self._hear(frame, state, noise[0]).outputs
+        found = np.empty((len(noise), OUTPUTS, PITCHES), np.float32)
+        for place, self._noise[...] in zip(found, noise, strict=True):
+            place[...] = self._notes.draw()[1]
+        return found, self._leave(outputs[self._said :])
 
     def read(self, frames: Roll, state: State) -> State:
         """See Reader."""
