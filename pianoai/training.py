@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pianoai.checkpoint import Checkpoint, family
@@ -47,13 +48,29 @@ class Curve(Callback):
         )
 
 
+class Averaging(WeightAveraging):
+    """Validates and keeps an exponential average of the weights over the steps of training.
+
+    The average forgets quickly at first, since early weights are far from where training ends: after n averaged steps
+    it keeps a share of min(decay, (1 + n) / (10 + n)), as TensorFlow's ExponentialMovingAverage does.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+            return torch.lerp(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+        # Buffers are not averaged: some are whole numbers.
+        super().__init__(use_buffers=False, avg_fn=average)
+
+
 def train(
     name: str, config: Any, windows: Windows, budget: TrainConfig, loss: LossConfig
 ) -> tuple[Checkpoint, pd.DataFrame, dict[str, float]]:
     """Train the family `name`; returns the best weights, the curve by epoch, and a summary.
 
-    Weights are those of the epoch with the best likelihood on the validation split; training ends when
-    it has not improved for `patience` epochs. Raises Diverged when it is no longer a number.
+    Weights, averaged over steps if the budget says so, are those of the epoch with the best likelihood on the
+    validation split; training ends when it has not improved for `patience` epochs. Raises Diverged when it is no
+    longer a number.
     """
     pl.seed_everything(budget.seed, verbose=False)
     module = family(name)
@@ -63,12 +80,14 @@ def train(
     valid = DataLoader(RollDataset(windows, "valid", 0), 4, collate_fn=collate)
     curve = Curve(name, budget.epochs)
     with tempfile.TemporaryDirectory() as folder, quiet():
-        best = ModelCheckpoint(folder, monitor="valid_nll", save_weights_only=True)
+        # Averaged weights are put into whole checkpoints alone: `save_weights_only` would keep those that were not.
+        best = ModelCheckpoint(folder, monitor="valid_nll", save_weights_only=not budget.averaging)
+        averaging = [Averaging(budget.averaging)] if budget.averaging else []
         trainer = pl.Trainer(
             accelerator="cpu",
             max_epochs=budget.epochs,
             gradient_clip_val=budget.clip if training.automatic_optimization else None,
-            callbacks=[EarlyStopping("valid_nll", patience=budget.patience), best, curve],
+            callbacks=[*averaging, EarlyStopping("valid_nll", patience=budget.patience), best, curve],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -18,7 +18,7 @@ from pianoai.models.supervised import Muon, orthogonal
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import PITCHES, Notes, intensity, make_notes
 from pianoai.sources import Piece
-from pianoai.training import Diverged, train
+from pianoai.training import Averaging, Diverged, train
 from pianoai.windows import Windows
 
 BUDGET = TrainConfig(
@@ -27,6 +27,7 @@ BUDGET = TrainConfig(
     weight_decay=0.01,
     warmup=2,
     clip=1.0,
+    averaging=0.9,
     patience=6,
     transpose=3,
     seed=4,
@@ -83,7 +84,7 @@ def test_every_family_learns_from_real_music(name: str, music: Windows, marginal
     if name != "transformer":
         assert {"train_adversarial", "train_critic"} <= set(curve)
     assert found.data == music.checksum
-    # The weights that come back are those of the best epoch.
+    # The weights that come back are those of the best epoch, averaged as they were when it was validated.
     if name == "transformer":
         said = predict(found.model(), music, "valid", 1, 0)
         assert said.nats.mean() == pytest.approx(summary["valid_nll"], rel=1e-4)
@@ -96,6 +97,33 @@ def test_equal_seeds_give_equal_weights(music: Windows) -> None:
     other, _, _ = train("transformer", config("transformer"), music, replace(budget, seed=5), LOSS)
     assert all(torch.equal(one.weights[key], two.weights[key]) for key in one.weights)
     assert not all(torch.equal(one.weights[key], other.weights[key]) for key in one.weights)
+
+
+def test_averages_forget_quickly_at_first() -> None:
+    averaging = Averaging(0.25)
+    layer = torch.nn.Linear(1, 1, bias=False)
+    layer.register_buffer("whole", torch.tensor([87]))
+    averaged = torch.optim.swa_utils.AveragedModel(layer, use_buffers=averaging._use_buffers, **averaging._kwargs)
+    found = []
+    for weight in (10.0, 21.0, 35.0, 8.0, 40.0):
+        layer.weight.data.fill_(weight)
+        averaged.update_parameters(layer)
+        found.append(next(averaged.parameters()).item())
+    # 2/11 of 10 stay, then 3/12 of 19, and 1/4 from then on, since 4/13 is more.
+    assert found == pytest.approx([10, 19, 31, 13.75, 33.4375])
+    assert [buffer.tolist() for buffer in averaged.module.buffers()] == [[87]]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_averaging_keeps_the_average_and_trains_the_rest(name: str, music: Windows) -> None:
+    budget = replace(BUDGET, epochs=2, averaging=0.0)
+    _, plain_curve, _ = train(name, config(name), music, budget, LOSS)
+    found, curve, _ = train(name, config(name), music, replace(budget, averaging=0.9999), LOSS)
+    # Every step is made from weights that are not averaged, so training loses the same.
+    assert curve["train_sounding"].tolist() == pytest.approx(plain_curve["train_sounding"].tolist(), rel=1e-6)
+    assert curve["valid_nll"].iloc[-1] != pytest.approx(plain_curve["valid_nll"].iloc[-1], rel=1e-3)
+    again, _, _ = train(name, config(name), music, replace(budget, averaging=0.9999), LOSS)
+    assert all(torch.equal(found.weights[key], again.weights[key]) for key in found.weights)
 
 
 def test_training_ends_early_without_progress(music: Windows) -> None:

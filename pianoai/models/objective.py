@@ -25,6 +25,7 @@ class TrainConfig:
     weight_decay: float = bounded(least=0)
     warmup: int = bounded(least=0)
     clip: float = bounded(least=0)
+    averaging: float = bounded(least=0, most=0.9999)
     patience: int = bounded(least=1)
     transpose: int = bounded(least=0, most=11)
     seed: int = bounded(least=0, most=2**32 - 1)
