@@ -10,8 +10,10 @@ from sklearn.metrics import precision_recall_curve
 from torch.utils.flop_counter import FlopCounterMode
 
 from pianoai import export
+from pianoai.baseline import passages
 from pianoai.checkpoint import Checkpoint
-from pianoai.metrics import likelihood
+from pianoai.metrics import likelihood, music
+from pianoai.metrics.memorisation import known_passages, memorised
 from pianoai.metrics.stability import behaviour, roll_outs
 from pianoai.models.base import FrameModel
 from pianoai.params import bounded
@@ -19,6 +21,7 @@ from pianoai.runtime import model as runtime
 from pianoai.runtime import torchscript
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import PITCHES, Floats, Roll
+from pianoai.runtime.sampling import generate
 from pianoai.windows import Windows
 
 PICTURES = 3  # continuations of each model that are drawn and written as MIDI
@@ -31,9 +34,14 @@ class EvaluateConfig:
     noise_samples: int = bounded(least=1)
     rollouts: int = bounded(least=PICTURES)
     frames: int = bounded(least=8)
+    compared: int = bounded(least=8)
     prompt: int = bounded(least=1)
     temperature: float = bounded(least=0.01, most=5)
     seed: int = bounded(least=0, most=2**31)
+
+    def __post_init__(self) -> None:
+        if self.compared > self.frames:
+            raise InputError(f"compared must not be more than evaluate.frames: {self.compared} > {self.frames}")
 
 
 @dataclass(frozen=True)
@@ -77,18 +85,19 @@ def evaluate(
         scores["skill"] = copy_nll[split] - scores["nll"] if copy_nll else 0.0
         metrics[split] = rounded(scores)
     description = export.describe(checkpoint, calibration, thresholds, flip_rates, config.noise_samples)
-    metrics["deployability"] = deployability(model, description)
-    stepping = export.eager(model, read_description(description))
+    metrics["deployability"], shipped = deployability(model, description)
+    player = shipped or export.eager(model, read_description(description))
     prompts, real = choose_prompts(windows, config)
-    generated = roll_outs(stepping, prompts, config.frames, config.temperature, config.seed)
-    again = roll_outs(stepping, prompts[:1], config.frames // 8, config.temperature, config.seed)
+    generated = roll_outs(player, prompts, config.frames, config.temperature, config.seed)
+    again = generate(player, prompts[0], config.frames // 8, config.temperature, config.seed)
     metrics["stability"] = rounded(
         behaviour(generated, real, windows.frames_per_beat)
         | {
             "valid_nll_spread": training["valid_nll_spread"],
-            "same_output": int(np.array_equal(again[0], generated[0][: len(again[0])])),
+            "same_output": int(np.array_equal(again, generated[0][: len(again)])),
         }
     )
+    metrics["music"] = rounded(musical(generated, real, windows, config))
     metrics["complexity"] = {
         "parameters": export.count_parameters(model),
         "multiply_adds": multiply_adds(model),
@@ -119,22 +128,27 @@ def read_description(description: dict[str, Any]) -> runtime.Metadata:
     return runtime.read_metadata(json.dumps(description).encode(), "the model")
 
 
-def deployability(model: FrameModel, description: dict[str, Any]) -> dict[str, Any]:
-    """A trial export: does it succeed, what is the runtime missing, how large is it, is it the same each time."""
+def deployability(model: FrameModel, description: dict[str, Any]) -> tuple[dict[str, Any], runtime.Model | None]:
+    """A trial export: does it succeed, what is the runtime missing, how large is it, is it the same each time.
+
+    Also returns the model as it would ship, if the runtime can run it.
+    """
     try:
         archive = export.to_archive(model, description)
         missing = torchscript.missing_operators(archive)
         same = archive == export.to_archive(model, description)
+        shipped = None if missing else runtime.load(archive)
     except Exception as error:  # whatever the exporter or the runtime trips over is a finding, not a failure of ours
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        return {"exports": 0, "reason": reason, "missing_operators": 0, "bytes": 0, "same_bytes": 0}
-    return {
+        return {"exports": 0, "reason": reason, "missing_operators": 0, "bytes": 0, "same_bytes": 0}, None
+    found = {
         "exports": 1,
         "reason": ", ".join(missing),
         "missing_operators": len(missing),
         "bytes": len(archive),
         "same_bytes": int(same),
     }
+    return found, shipped
 
 
 def multiply_adds(model: FrameModel) -> int:
@@ -146,18 +160,39 @@ def multiply_adds(model: FrameModel) -> int:
 
 
 def choose_prompts(windows: Windows, config: EvaluateConfig) -> tuple[list[Roll], list[Roll]]:
-    """Prompts spread over the validation split, and what follows each of them, at least as long as the prompt.
+    """Prompts spread over the validation split, and what follows each of them to its piece's end or `config.frames`.
 
-    Raises InputError when there are fewer than PICTURES.
+    That is at least `config.compared` frames long, or half of it, or a quarter, … where fewer than PICTURES passages
+    are so long. Raises InputError when that many do not even have two bars after a prompt.
     """
-    length = config.prompt
-    chosen = windows.excerpts("valid", 2 * length, length, config.rollouts)
-    if len(chosen) < PICTURES:
-        raise InputError(
-            f"evaluate.prompt: the validation split has {len(chosen)} passages of {2 * length} frames, and {PICTURES} "
-            "are needed; make it smaller, or give more music"
-        )
-    return [roll[:length] for roll in chosen], [roll[length : length + config.frames] for roll in chosen]
+    prompt, least, following = config.prompt, 2 * music.BAR * windows.frames_per_beat, config.compared
+    while following >= least:
+        chosen = windows.excerpts("valid", prompt + following, prompt, config.rollouts)
+        if len(chosen) >= PICTURES:
+            return [roll[:prompt] for roll in chosen], [roll[prompt : prompt + config.frames] for roll in chosen]
+        following //= 2
+    raise InputError(
+        f"evaluate.prompt: the validation split has no {PICTURES} passages of {prompt} frames with two bars ({least} "
+        "frames) to follow, or evaluate.compared is less than those; make it smaller, or give more music"
+    )
+
+
+def musical(generated: list[Roll], real: list[Roll], windows: Windows, config: EvaluateConfig) -> dict[str, Any]:
+    """The block `music`: the beginnings of roll-outs against what really followed their prompts, all of one length.
+
+    `real` says the same of real music; where music is compared with other music, that is every other passage with
+    the rest.
+    """
+    compared, per_beat = min(config.compared, *map(len, real)), windows.frames_per_beat
+    generated, real = ([roll[:compared] for roll in rolls] for rolls in (generated, real))
+    trained = known_passages((np.asarray(windows.frames[start:end]) for start, end in passages(windows)), per_beat)
+
+    def alone(rolls: list[Roll]) -> dict[str, float]:
+        return music.character(rolls, per_beat) | {"memorised": memorised(rolls, trained, per_beat)}
+
+    found = music.compare(generated, real, per_beat) | alone(generated)
+    found["real"] = music.compare(real[::2], real[1::2], per_beat) | alone(real)
+    return {"passages": len(real), "frames": compared} | found
 
 
 def precision_recall(predictions: likelihood.Predictions) -> pd.DataFrame:

@@ -17,6 +17,8 @@ COLUMNS = {
     "spread": ("stability", "valid_nll_spread"),
     "density_ratio": ("stability", "density_ratio"),
     "standstill": ("stability", "standstill"),
+    "overlap": ("music", "overlap"),
+    "memorised": ("music", "memorised"),
     "parameters": ("complexity", "parameters"),
     "multiply_adds": ("complexity", "multiply_adds"),
     "bytes": ("deployability", "bytes"),
@@ -34,6 +36,8 @@ class SelectConfig:
     max_parameters: int = bounded(least=1)
     max_standstill: float = bounded(least=0, most=1)
     max_density_change: float = bounded(least=1)
+    min_overlap: float = bounded(least=0, most=1)
+    max_memorised: float = bounded(least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def select(candidates: dict[str, Metrics], baseline: Metrics, config: SelectConf
 
 def constraints(metrics: Metrics, config: SelectConfig) -> list[str]:
     """What a candidate fails, in words; empty when it may ship."""
-    deployable, stable = metrics["deployability"], metrics["stability"]
+    deployable, stable, music = metrics["deployability"], metrics["stability"], metrics["music"]
     ratio = stable["density_ratio"]
     checks = {
         f"skill below {config.min_skill}": metrics["valid"]["skill"] >= config.min_skill,
@@ -82,9 +86,15 @@ def constraints(metrics: Metrics, config: SelectConfig) -> list[str]:
         f"over {config.max_bytes} bytes": deployable["bytes"] <= config.max_bytes,
         f"over {config.max_parameters} parameters": metrics["complexity"]["parameters"] <= config.max_parameters,
         "equal input gives different output": bool(stable["same_output"] and deployable["same_bytes"]),
-        f"stands still over {config.max_standstill:g} of the time": stable["standstill"] <= config.max_standstill,
+        f"stands still over {config.max_standstill:g} of the time more than real music": (
+            stable["standstill"] <= stable["real_standstill"] + config.max_standstill
+        ),
         f"density off by more than a factor of {config.max_density_change}": (
             1 / config.max_density_change <= ratio <= config.max_density_change
+        ),
+        f"overlaps with real music by less than {config.min_overlap:g}": music["overlap"] >= config.min_overlap,
+        f"over {config.max_memorised:g} of its passages more than of real music are the training music's": (
+            music["memorised"] <= music["real"]["memorised"] + config.max_memorised
         ),
     }
     return [name for name, met in checks.items() if not met]

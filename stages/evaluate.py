@@ -27,7 +27,8 @@ def main(name: str) -> None:
     )
     write_json(Path(f"metrics/{name}.json"), found.metrics)
     write_csv(Path(f"plots/curves/{name}.csv"), found.curve)
-    examples = list(zip(found.prompts, found.generated, found.real, strict=True))[:PICTURES]
+    spread = len(found.prompts) // PICTURES
+    examples = list(zip(found.prompts, found.generated, found.real, strict=True))[: PICTURES * spread : spread]
     for at, (prompt, generated, real) in enumerate(examples, 1):
         path = Path(f"plots/samples/{name}-{at}.png")
         pictures.draw(prompt, generated, real, data.frames_per_beat, name, path)

@@ -223,7 +223,8 @@ def test_a_missing_operator_is_reported(music: Windows) -> None:
 
     checkpoint = checkpoint_of("copy", music)
     description = export.describe(checkpoint, Calibration(), THRESHOLDS, count(music)[1], 1)
-    found = deployability(Odd(family("copy").Config(), 16), description)
+    found, shipped = deployability(Odd(family("copy").Config(), 16), description)
+    assert shipped is None
     assert found["exports"] == 1
     assert found["missing_operators"] == 1
     assert "bessel_j0" in found["reason"]
@@ -231,11 +232,13 @@ def test_a_missing_operator_is_reported(music: Windows) -> None:
 
 @pytest.mark.parametrize("name", ["copy", "gan", "transformer"])
 def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None:
-    config = EvaluateConfig(noise_samples=3, rollouts=3, frames=32, prompt=8, temperature=1.0, seed=1)
+    config = EvaluateConfig(noise_samples=3, rollouts=3, frames=40, compared=32, prompt=8, temperature=1.0, seed=1)
     rates = count(music)[1]
     copied = {"valid": 5.0, "test": 6.0}
     training = {"valid_nll_spread": 0.25, "steps": 12.0}
     found = evaluate(checkpoint_of(name, music), training, rates, copied, music, config)
+    tonal = ["scale_consistency", "empty_beats", "polyphonic_rate", "grooving", "self_similarity", "memorised"]
+    compared = sorted(["overlap", "overlaps", "divergence", "divergences", "frechet", *tonal])
     blocks = {block: sorted(values) for block, values in found.metrics.items()}
     likelihoods = ["nll", "nll_changed", "nll_joint", "nll_marginals", "raw"]
     scores = sorted(
@@ -256,6 +259,7 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
             "standstill",
             "valid_nll_spread",
         ],
+        "music": sorted(["passages", "frames", "real", *compared]),
         "complexity": ["multiply_adds", "parameters", "training_steps"],
         "deployability": ["bytes", "exports", "missing_operators", "reason", "same_bytes"],
         "scoring": ["calibration", "joint", "noise_samples", "thresholds"],
@@ -263,18 +267,21 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
     assert found.metrics["valid"]["skill"] == pytest.approx(5.0 - found.metrics["valid"]["nll"], abs=1e-5)
     assert found.metrics["stability"]["same_output"] == 1
     assert found.metrics["deployability"]["same_bytes"] == 1
+    assert found.metrics["music"]["passages"] == 3
+    assert found.metrics["music"]["frames"] == 32
+    assert sorted(found.metrics["music"]["real"]) == compared
     assert found.metrics["complexity"]["training_steps"] == 12
     if name == "gan":
         assert found.metrics["valid"]["nll"] < found.metrics["valid"]["raw"]["nll"]
     else:
         assert found.metrics["valid"]["nll"] == found.metrics["valid"]["raw"]["nll"]
-    assert [roll.shape for roll in found.generated] == [(32, PITCHES)] * 3
+    assert [roll.shape for roll in found.generated] == [(40, PITCHES)] * 3
 
 
 @pytest.mark.parametrize("head", ["nade", "independent"])
 def test_evaluation_and_the_runtime_give_the_same_scores(head: str, music: Windows) -> None:
     """Two independent ways to a score: batches in PyTorch, and frame by frame on NumPy."""
-    config = EvaluateConfig(noise_samples=1, rollouts=3, frames=16, prompt=8, temperature=1.0, seed=1)
+    config = EvaluateConfig(noise_samples=1, rollouts=3, frames=32, compared=32, prompt=8, temperature=1.0, seed=1)
     checkpoint, (fitted, rates) = checkpoint_of("transformer", music, head=head), count(music)
     untrained = {"valid_nll_spread": 0.0, "steps": 0}
     copied = evaluate(fitted, untrained, rates, None, music, config).metrics

@@ -144,8 +144,14 @@ TINY = {
     "model": {"embed_dim": 24, "heads": 4, "blocks": 1, "feedforward": 32, "head_units": 8},
     "gan": {"width": 24, "latent": 4, "critic_width": 8},
     "wgan": {"width": 24, "latent": 4, "critic_width": 8},
-    "evaluate": {"noise_samples": 2, "rollouts": 3, "frames": 32, "prompt": 16, "temperature": 1.0},
-    "select": {"min_skill": -1000.0, "max_density_change": 1000.0},
+    "evaluate": {"noise_samples": 2, "rollouts": 3, "frames": 32, "compared": 32, "prompt": 16, "temperature": 1.0},
+    "select": {
+        "min_skill": -1000.0,
+        "max_density_change": 1000.0,
+        "max_standstill": 1.0,
+        "min_overlap": 0.0,
+        "max_memorised": 1.0,
+    },
     "export": {"windows": 8, "frames": 32},
 }
 

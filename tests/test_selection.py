@@ -13,6 +13,8 @@ RULE = SelectConfig(
     max_parameters=500,
     max_standstill=0.4,
     max_density_change=2.0,
+    min_overlap=0.6,
+    max_memorised=0.1,
 )
 
 
@@ -20,7 +22,14 @@ def metrics(nll: float, multiply_adds: int, **changes: Any) -> dict[str, dict[st
     found: dict[str, dict[str, Any]] = {
         "valid": {"nll": nll, "nll_changed": nll, "skill": 9 - nll, "onset_f1": 0.5, "mse": 0.1, "cosine": 0.2},
         "test": {"nll": 100 - nll},  # the opposite order: the test set must not matter
-        "stability": {"valid_nll_spread": 0.1, "density_ratio": 1.0, "standstill": 0.1, "same_output": 1},
+        "stability": {
+            "valid_nll_spread": 0.1,
+            "density_ratio": 1.0,
+            "standstill": 0.1,
+            "real_standstill": 0.125,
+            "same_output": 1,
+        },
+        "music": {"overlap": 0.8, "memorised": 0.01, "real": {"overlap": 0.9, "memorised": 0.0625}},
         "complexity": {"parameters": 400, "multiply_adds": multiply_adds},
         "deployability": {"exports": 1, "reason": "", "missing_operators": 0, "bytes": 900, "same_bytes": 1},
     }
@@ -60,15 +69,25 @@ def test_within_the_tolerance_the_cheaper_step_wins() -> None:
         ({"complexity__parameters": 501}, "over 500 parameters"),
         ({"deployability__same_bytes": 0}, "equal input gives different output"),
         ({"stability__same_output": 0}, "equal input gives different output"),
-        ({"stability__standstill": 0.41}, "stands still over 0.4 of the time"),
+        ({"stability__standstill": 0.53}, "stands still over 0.4 of the time more than real music"),
         ({"stability__density_ratio": 2.1}, "density off by more than a factor of 2.0"),
         ({"stability__density_ratio": 0.4}, "density off by more than a factor of 2.0"),
+        ({"music__overlap": 0.59}, "overlaps with real music by less than 0.6"),
+        (
+            {"music__memorised": 0.17},
+            "over 0.1 of its passages more than of real music are the training music's",
+        ),
     ],
 )
 def test_constraints_come_first(change: dict[str, Any], reason: str) -> None:
     found = select({"best": metrics(1.0, 1, **change), "other": metrics(8.0, 1)}, BASELINE, RULE)
     assert found.winner == "other"
     assert found.failed == {"best": [reason], "other": []}
+
+
+def test_bounds_are_above_those_of_real_music() -> None:
+    copied = metrics(1.0, 1, stability__standstill=0.52, music__memorised=0.16)
+    assert select({"a": copied}, BASELINE, RULE).winner == "a"
 
 
 def test_no_candidate_left() -> None:

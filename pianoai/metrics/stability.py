@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model
@@ -11,7 +12,8 @@ from pianoai.runtime.sampling import generate
 
 def roll_outs(model: Model, prompts: list[Roll], frames: int, temperature: float, seed: int) -> list[Roll]:
     """A continuation of `frames` frames for each prompt."""
-    return [generate(model, prompt, frames, temperature, seed + at) for at, prompt in enumerate(prompts)]
+    numbered = enumerate(tqdm(prompts, desc="continuing prompts", unit="prompt"))
+    return [generate(model, prompt, frames, temperature, seed + at) for at, prompt in numbered]
 
 
 LASTING = 4  # beats after which the same notes are a standstill
