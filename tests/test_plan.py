@@ -141,6 +141,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
     "negation": lambda x, y, at: torch.logical_not(x > 0),
     "sigmoid": lambda x, y, at: torch.sigmoid(torch.stack([x, y]) * 30),
     "gelu": lambda x, y, at: F.gelu(4 * x, approximate="tanh") + F.gelu(y),
+    "relu": lambda x, y, at: F.relu(x - 0.3) - F.relu(y),
     "far gelu": lambda x, y, at: F.gelu(100 * x, approximate="tanh"),
     "softmax": lambda x, y, at: torch.softmax(torch.stack([x, y]), -1) + torch.softmax(torch.stack([x, y]), 0),
     "mean": lambda x, y, at: torch.stack([x, y]).mean(-1, keepdim=True) + torch.stack([x, y]).mean(0),

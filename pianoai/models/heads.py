@@ -110,7 +110,7 @@ class NoteByNote(Head):
 
     def speak(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """Logits (…, 3, 88) from hidden numbers (…, 88, units) and the logits (…, 88, 3) that they add to."""
-        said: Tensor = logits + self.out(F.gelu(hidden, approximate="tanh"))
+        said: Tensor = logits + self.out(F.relu(hidden))
         return said.transpose(-2, -1)
 
     def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:

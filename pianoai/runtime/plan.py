@@ -240,6 +240,13 @@ def _gelu(call: Call, uses: Uses) -> list[Step] | None:
     ]
 
 
+def _relu(call: Call, uses: Uses) -> list[Step] | None:
+    x, result = call.args[0], call.result
+    if not _plain(x):
+        return None
+    return [(partial(np.maximum, x, _number(0, x), out=result), ())]
+
+
 def _softmax(call: Call, uses: Uses) -> list[Step] | None:
     x, dim, *rest = call.args
     result = call.result
@@ -503,6 +510,7 @@ EMITTERS: dict[str, Emit] = {
     "torch.sigmoid": _sigmoid,
     "torch.rsqrt": _rsqrt,
     "torch.gelu": _gelu,
+    "torch.relu": _relu,
     "torch.softmax": _softmax,
     "torch.mean": _mean,
     "torch.linear": _linear,
