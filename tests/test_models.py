@@ -138,6 +138,17 @@ def test_the_generator_sees_exactly_the_window(music: Windows) -> None:
         assert torch.allclose(model(now, latent)[0, 39], whole[39], atol=1e-5) is same
 
 
+@torch.no_grad()
+def test_imagining_is_a_pass_for_each_draw_of_noise(music: Windows) -> None:
+    model, heard = build("gan"), features(real_roll(music, 40))
+    torch.manual_seed(5)
+    found = model.imagine(heard, 3)
+    torch.manual_seed(5)
+    expected = torch.stack([model(heard, latent) for latent in torch.rand(3, 1, 40, model.latent)])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert (found[0] - found[1]).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("time", [1, 5, 8, 9, 27])
 def test_banded_attention_equals_a_masked_square(time: int) -> None:
     torch.manual_seed(0)

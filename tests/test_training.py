@@ -13,8 +13,18 @@ from pianoai.checkpoint import Checkpoint, family
 from pianoai.dataset import RollDataset, batches, collate, transposed
 from pianoai.losses import LossConfig
 from pianoai.metrics.likelihood import predict
-from pianoai.models.objective import TrainConfig, frame_losses, schedule, validation_nll
-from pianoai.models.supervised import Muon, orthogonal
+from pianoai.models.muon import Muon, orthogonal
+from pianoai.models.objective import (
+    Coverage,
+    TrainConfig,
+    frame_losses,
+    frame_nats,
+    mixture_losses,
+    mixture_nll,
+    pitch_class_sets,
+    schedule,
+    validation_nll,
+)
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import PITCHES, Notes, intensity, make_notes
 from pianoai.sources import Piece
@@ -82,7 +92,11 @@ def test_every_family_learns_from_real_music(name: str, music: Windows, marginal
     assert summary["valid_nll"] == pytest.approx(curve["valid_nll"].min())
     assert {"train_mse", "train_cosine", "train_variance", "train_struck", "learning_rate"} <= set(curve)
     if name != "transformer":
-        assert {"train_adversarial", "train_critic"} <= set(curve)
+        assert {"train_adversarial", "train_critic", "valid_covered", "valid_distinct"} <= set(curve)
+        # Each moves the other: the critic tells drawn frames from real ones, and the generator is pulled by it.
+        assert curve["train_gap"].iloc[-1] > 0
+        assert (curve["train_gradient"] > curve["train_adversarial_gradient"]).all()
+        assert (curve["train_adversarial_gradient"] > 1e-4).all()
     assert found.data == music.checksum
     # The weights that come back are those of the best epoch, averaged as they were when it was validated.
     if name == "transformer":
@@ -248,6 +262,89 @@ def test_loss_is_the_weighted_sum_of_its_terms(music: Windows) -> None:
     expected = sum(weight * terms[name] for name, weight in asdict(weights).items())
     assert total.item() == pytest.approx(float(expected))
     assert min(float(value) for value in terms.values()) > 0
+
+
+def test_the_gradient_of_the_mixture_is_that_of_its_likelihood(music: Windows) -> None:
+    batch = next(batches(music, "valid"))
+    torch.manual_seed(0)
+    logits = torch.randn(3, *batch.features.shape[:2], 3, PITCHES, requires_grad=True)
+    likelihood = LossConfig(sounding=1.0, struck=1.0, mse=0.0, cosine=0.0, variance=0.0)
+    total, _ = mixture_losses(logits, batch, likelihood)
+    (found,) = torch.autograd.grad(total, logits)
+    (expected,) = torch.autograd.grad(mixture_nll([frame_nats(each, batch) for each in logits], batch.mask), logits)
+    torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
+    assert not torch.allclose(found[0], found[1], atol=1e-4)
+    one, terms = mixture_losses(logits[:1], batch, LOSS)
+    same, expected_terms = frame_losses(logits[0], batch, LOSS)
+    assert one.item() == pytest.approx(same.item())
+    torch.testing.assert_close(terms, expected_terms)
+
+
+def test_noise_learns_which_notes_go_together() -> None:
+    """Two notes or two others at random: log 2 nats, but 4 log 2 for pitches that do not know of each other."""
+    torch.manual_seed(0)
+    rolls = np.zeros((4, 41, PITCHES), np.uint8)
+    first = np.random.default_rng(0).random((4, 41)) < 0.5
+    rolls[..., [30, 37]], rolls[..., [41, 50]] = 70 * first[..., None], 70 * ~first[..., None]
+    batch = collate([(roll, roll) for roll in rolls])
+    settings = family("gan").Config(**TINY["gan"] | {"noise_samples": 8, "latent": 2})
+    model = family("gan").Model(settings, 2)
+    optimizer = Muon.of(model, ("context.taps.", "join."), 0.01, 0.0)
+    likelihood = LossConfig(sounding=1.0, struck=0.0, mse=0.0, cosine=0.0, variance=0.0)
+    for _ in range(150):
+        optimizer.zero_grad()
+        mixture_losses(model.imagine(batch.features, 8), batch, likelihood)[0].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        logits = torch.cat([model.imagine(batch.features, 8) for _ in range(8)])
+    silent = batch._replace(features=torch.zeros_like(batch.features))  # nothing is struck again
+    assert mixture_nll([frame_nats(each, silent) for each in logits], batch.mask).item() < 1.2
+    assert mixture_nll([frame_nats(logits.mean(0), silent)], batch.mask).item() > 2.5
+
+
+def test_the_discriminators_matrices_but_the_last_have_spectral_norm_1(music: Windows) -> None:
+    torch.manual_seed(0)
+    for name, normalised in (("gan", True), ("wgan", False)):
+        module = family(name)
+        training = module.Training(module.Model(config(name), 16), config(name), BUDGET, LOSS)
+        batch = next(batches(music, "valid"))
+        for _ in range(20):
+            training.critic.score(training.critic.read(batch.features), batch.targets)
+        *layers, _ = [layer for layer in training.critic.modules() if isinstance(layer, torch.nn.Linear)]
+        norms = torch.stack([torch.linalg.svdvals(layer.weight.detach())[0] for layer in layers])
+        assert len(norms) == 7  # embedding, four taps, next frame, the first of the judge
+        assert bool(((norms - 1).abs() < 0.02).all()) is normalised, name
+
+
+def test_pitch_class_sets_and_coverage_by_hand() -> None:
+    keys = torch.zeros(4, PITCHES)  # A0 is column 0, so C1 is column 3 and C8 column 87
+    keys[0, [0, 3]], keys[1, [87, 27]], keys[2, 86] = 1, 1, 1
+    assert pitch_class_sets(keys).tolist() == [1 + 2**9, 1, 2**11, 0]
+
+    drawn, real, mask = torch.zeros(1, 5, PITCHES), torch.zeros(1, 5, PITCHES), torch.ones(1, 5)
+    real[0, 0, 3], real[0, 1, 5], real[0, 2, 5], real[0, 4, 7] = 1, 1, 1, 1  # C, D, D, nothing, and E, masked
+    drawn[0, 0, 5], drawn[0, 1, 17], drawn[0, 2, [5, 17]], drawn[0, 4, 3] = 1, 1, 1, 1  # D, D, D, nothing, and C
+    mask[0, 4] = 0
+    coverage = Coverage()
+    coverage.add(drawn, real, mask)
+    assert coverage.scores() == pytest.approx(
+        {
+            "distinct": 2 / 3,
+            "covered": 2 / 3,
+            # 3/4, 1/4 against 1/4, 1/2, 1/4
+            "entropy": -(0.75 * np.log(0.75) + 0.25 * np.log(0.25)) - 1.5 * np.log(2),
+            "density": 4 / 3,
+        },
+        abs=1e-6,
+    )
+
+
+def test_muon_takes_the_inner_matrices_of_a_model() -> None:
+    model = family("gan").Model(config("gan"), 8)
+    matrices, others = Muon.of(model, ("context.taps.", "join."), 0.01, 0.0).param_groups
+    shapes = [tuple(value.shape) for value in matrices["params"]]
+    assert shapes == [(32, 64), (32, 64), (32, 64), (32, 36)]  # dilations 1, 2, 4; 4 of 36 are noise
+    assert len(matrices["params"]) + len(others["params"]) == len(list(model.parameters()))
 
 
 def test_validation_nll_equals_the_evaluation(music: Windows) -> None:

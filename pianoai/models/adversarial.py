@@ -10,12 +10,23 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from pianoai.dataset import Batch
-from pianoai.losses import LossConfig
+from pianoai.losses import LossConfig, masked_mean
 from pianoai.models.base import FrameModel, State
 from pianoai.models.frame import FEATURES, output_layer, real_planes, split_logits
-from pianoai.models.objective import TrainConfig, before, frame_losses, schedule, validation_nll
+from pianoai.models.muon import Muon
+from pianoai.models.objective import (
+    Coverage,
+    TrainConfig,
+    before,
+    frame_nats,
+    mixture_losses,
+    mixture_nll,
+    schedule,
+)
 from pianoai.params import bounded
 from pianoai.runtime.roll import PITCHES
+
+MEASURED = 16  # batches from one measurement of the adversarial term's gradient to the next: it costs a pass
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,12 @@ class Generator(FrameModel):
         """See FrameModel.forward."""
         return self.logits(self.context(pad_window(features, self.window)), latent)
 
+    def imagine(self, features: Tensor, samples: int) -> Tensor:
+        """See FrameModel.imagine; what noise does not change is computed once."""
+        context = self.context(pad_window(features, self.window))
+        latent = torch.rand(samples, *context.shape[:2], self.latent)
+        return self.logits(context.expand(samples, *context.shape), latent)
+
     def initial_state(self) -> State:
         """A window of silence (window, 264)."""
         return torch.zeros(self.window, FEATURES), torch.tensor(0), torch.zeros(PITCHES)
@@ -136,7 +153,8 @@ class Critic(nn.Module):
 class AdversarialTraining(pl.LightningModule):
     """Trains a generator on the loss terms plus an adversarial one, and a critic against it.
 
-    Subclasses say what the two lose: `critic_loss` and `generator_loss`.
+    The two have learning rates of their own (Heusel et al. 2017). Subclasses say what they lose: `critic_loss`,
+    `generator_loss` and, if the critic is held smooth by a penalty, `roughness`.
     """
 
     def __init__(self, model: Generator, config: AdversarialConfig, train: TrainConfig, loss: LossConfig) -> None:
@@ -147,58 +165,81 @@ class AdversarialTraining(pl.LightningModule):
         self.config = config
         self.train_config = train
         self.loss_config = loss
+        self.coverage = Coverage()
 
-    def critic_loss(self, context: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
-        """What the critic minimises, from planes of real and drawn next frames."""
+    def critic_loss(self, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+        """What the critic minimises, from its scores (batch, time) of real and drawn next frames."""
         raise NotImplementedError
 
     def generator_loss(self, scores: Tensor, mask: Tensor) -> Tensor:
         """What the generator minimises besides the loss terms, from the critic's scores of its draws."""
         raise NotImplementedError
 
-    def imagine(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits for fresh noise, and the planes of the frames drawn with them."""
-        shape = batch.features.shape[:2]
-        logits = self.model(batch.features, torch.rand(*shape, self.model.latent))
-        drawn = (torch.rand(*shape, 2, PITCHES) < torch.sigmoid(logits[..., :2, :])).float()
-        return logits, real_planes(logits, before(batch), drawn[..., 0, :], drawn[..., 1, :])
+    def roughness(self, context: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+        """What the critic minimises besides, from the planes (batch, time, 264) that it compares."""
+        return torch.zeros(())
+
+    def draw(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Planes (batch, time, 264) of frames drawn from logits (batch, time, 3, 88), differentiable in them."""
+        drawn = (torch.rand(*logits.shape[:2], 2, PITCHES) < torch.sigmoid(logits[..., :2, :])).float()
+        return real_planes(logits, before(batch), drawn[..., 0, :], drawn[..., 1, :])
 
     def training_step(self, batch: Batch, index: int) -> None:
-        """`critic_steps` steps of the critic, then one of the generator; logs every term."""
+        """`critic_steps` steps of the critic, then one of the generator; logs every term, and who moves whom."""
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
-        logits, fake = self.imagine(batch)
-        for _ in range(self.config.critic_steps):
-            context = self.critic.read(batch.features)
-            loss = self.critic_loss(context, batch.targets, fake.detach(), batch.mask)
-            self.descend(critic, loss)
-        total, terms = frame_losses(logits, batch, self.loss_config)
+        logits = self.model.imagine(batch.features, self.config.noise_samples)
+        for step in range(self.config.critic_steps):
+            fake = self.draw(logits[step % len(logits)], batch)
+            context, shown = self.critic.read(batch.features), fake.detach()
+            real, drawn = self.critic.score(context, batch.targets), self.critic.score(context, shown)
+            loss = self.critic_loss(real, drawn, batch.mask)
+            self.descend(critic, loss + self.roughness(context, batch.targets, shown, batch.mask))
+        total, terms = mixture_losses(logits, batch, self.loss_config)
         with torch.no_grad():
             context = self.critic.read(batch.features)
         adversarial = self.generator_loss(self.critic.score(context, fake), batch.mask)
-        self.descend(generator, total + self.config.adversarial * adversarial)
+        terms |= {"adversarial": adversarial.detach(), "critic": loss.detach()}
+        terms["gap"] = masked_mean(real - drawn, batch.mask).detach()
+        if index % MEASURED == 0:
+            terms["adversarial_gradient"] = self.pull(self.config.adversarial * adversarial)
+        terms["gradient"] = self.descend(generator, total + self.config.adversarial * adversarial)
         for scheduler in self.lr_schedulers():  # type: ignore[union-attr]
             scheduler.step()
-        terms |= {"adversarial": adversarial.detach(), "critic": loss.detach()}
         self.log_dict({f"train_{name}": value for name, value in terms.items()}, on_epoch=True, on_step=False)
 
-    def descend(self, optimizer: Any, loss: Tensor) -> None:
-        """One clipped step of one of the two optimisers."""
+    def pull(self, loss: Tensor) -> Tensor:
+        """The norm of the generator's gradient of one part of what it minimises."""
+        return nn.utils.get_total_norm(torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True))
+
+    def descend(self, optimizer: Any, loss: Tensor) -> Tensor:
+        """One clipped step of one of the two optimisers; returns the norm of the gradient as it was."""
         optimizer.zero_grad()
         self.manual_backward(loss)
-        self.clip_gradients(optimizer, self.train_config.clip, "norm")
+        parameters = [value for group in optimizer.param_groups for value in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.train_config.clip or float("inf"))
         optimizer.step()
+        return norm
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what was drawn an epoch ago."""
+        self.coverage = Coverage()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Log nats a frame of the mean over noise samples."""
-        nll, frames = validation_nll(self.model, batch, self.config.noise_samples)
-        self.log("valid_nll", nll, on_epoch=True, batch_size=frames)
+        """Log nats a frame of the mean over noise samples, and draw every frame once."""
+        logits = self.model.imagine(batch.features, self.config.noise_samples)
+        nll = mixture_nll([frame_nats(each, batch) for each in logits], batch.mask)
+        self.log("valid_nll", nll, on_epoch=True, batch_size=int(batch.mask.sum()))
+        drawn, real = self.draw(logits[0], batch), batch.targets
+        self.coverage.add(drawn[..., :PITCHES], real[..., :PITCHES], batch.mask)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log how much of what music does was drawn."""
+        self.log_dict({f"valid_{name}": value for name, value in self.coverage.scores().items()})
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[object]]:  # type: ignore[override]
-        """AdamW for the generator, Adam with betas (0.5, 0.9) for the critic, both on the same schedule."""
-        train = self.train_config
-        generator = torch.optim.AdamW(
-            self.model.parameters(), self.config.learning_rate, weight_decay=train.weight_decay
-        )
-        critic = torch.optim.Adam(self.critic.parameters(), self.config.critic_learning_rate, betas=(0.5, 0.9))
+        """Muon for the generator's inner matrices, Adam with betas (0.5, 0.9) for the critic, both on one schedule."""
+        train, config = self.train_config, self.config
+        generator = Muon.of(self.model, ("context.taps.", "join."), config.learning_rate, train.weight_decay)
+        critic = torch.optim.Adam(self.critic.parameters(), config.critic_learning_rate, betas=(0.5, 0.9))
         batches = int(self.trainer.estimated_stepping_batches)
         return [generator, critic], [schedule(each, train.warmup, batches) for each in (generator, critic)]

@@ -1,5 +1,6 @@
 """What every model is: a whole pass over frames in training, a step of one frame at a time in use, and a head."""
 
+import torch
 from torch import Tensor, nn
 
 from pianoai.models.frame import step_planes
@@ -30,6 +31,11 @@ class FrameModel(nn.Module):
         `latent` (batch, time, self.latent) is uniform in [0, 1).
         """
         raise NotImplementedError
+
+    def imagine(self, features: Tensor, samples: int) -> Tensor:
+        """Contexts (samples, batch, time, …) for as many draws of noise; `forward` says what they are of."""
+        shape = (*features.shape[:2], self.latent)
+        return torch.stack([self(features, torch.rand(shape)) for _ in range(samples)])
 
     def initial_state(self) -> State:
         """The state before the first frame of a piece: all zeros."""

@@ -1,10 +1,11 @@
-"""What the next frame is compared with: batches, the weighted loss, validation likelihood, the schedule."""
+"""What the next frame is compared with: the weighted loss, validation likelihood, mode coverage; and the schedule."""
 
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -13,7 +14,9 @@ from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
 from pianoai.models.base import FrameModel
 from pianoai.params import bounded
-from pianoai.runtime.roll import CERTAIN, PITCHES
+from pianoai.runtime.roll import CERTAIN, LOWEST_PITCH, PITCHES
+
+OCTAVE = 12  # pitch classes
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,23 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig) -> tuple[Ten
     return total, {name: value.detach() for name, value in terms.items()}
 
 
+def mixture_losses(logits: Tensor, batch: Batch, weights: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """The same for noise samples of every frame, logits (samples, batch, time, 3, 88), so that noise comes to matter.
+
+    A sample counts by its share in the likelihood of the frame that came, r_k = p_k / sum_j p_j. With r held constant,
+    the gradient of sum_k r_k (-log p_k) is that of -log sum_k p_k, the likelihood of the mixture (the maximisation
+    step of EM: Dempster, Laird, Rubin 1977). Were every sample asked to predict the frame, none would differ from
+    the mean of all (Mathieu, Couprie, LeCun 2016); so each frame trains the samples that are nearest to it.
+    """
+    samples = len(logits)
+    with torch.no_grad():
+        share = torch.softmax(-torch.stack([frame_nats(each, batch) for each in logits]), 0)
+    repeated = Batch(
+        batch.features.repeat(samples, 1, 1), batch.targets.repeat(samples, 1, 1), (share * batch.mask).flatten(0, 1)
+    )
+    return frame_losses(logits.flatten(0, 1), repeated, weights)
+
+
 def frame_nats(logits: Tensor, batch: Batch) -> Tensor:
     """Nats (batch, time) of the frames that came, from logits (batch, time, 3, 88); probabilities are kept within 1e-6.
 
@@ -67,12 +87,52 @@ def frame_nats(logits: Tensor, batch: Batch) -> Tensor:
 
 def validation_nll(model: FrameModel, batch: Batch, samples: int) -> tuple[Tensor, int]:
     """Nats a frame of the mean likelihood over `samples` noise samples, and the number of frames."""
-    nats = []
-    for _ in range(samples):
-        latent = torch.rand(*batch.features.shape[:2], model.latent)
-        nats.append(frame_nats(model.head(model(batch.features, latent), batch.targets), batch))
-    mixture = math.log(samples) - torch.logsumexp(-torch.stack(nats), 0)
-    return losses.masked_mean(mixture, batch.mask), int(batch.mask.sum())
+    nats = [frame_nats(model.head(each, batch.targets), batch) for each in model.imagine(batch.features, samples)]
+    return mixture_nll(nats, batch.mask), int(batch.mask.sum())
+
+
+def mixture_nll(nats: list[Tensor], mask: Tensor) -> Tensor:
+    """Nats a frame of the mean likelihood over noise samples, from the nats (batch, time) under each."""
+    return losses.masked_mean(math.log(len(nats)) - torch.logsumexp(-torch.stack(nats), 0), mask)
+
+
+def pitch_class_sets(sounds: Tensor) -> Tensor:
+    """Which of the 12 pitch classes sound, from which pitches do (…, 88): whole numbers (…,), C the lowest bit."""
+    below = LOWEST_PITCH % OCTAVE  # pitches between a C and the first
+    octaves = F.pad(sounds.long(), (below, -(below + PITCHES) % OCTAVE)).view(*sounds.shape[:-1], -1, OCTAVE)
+    sets: Tensor = (octaves.amax(-2) << torch.arange(OCTAVE)).sum(-1)
+    return sets
+
+
+class Coverage:
+    """Compares drawn frames with those that came in their places, by the sets of pitch classes that sound in them.
+
+    distinct: how many sets were drawn, over how many the data has. covered: share of the data's sets that were drawn.
+    entropy: that of the sets drawn less that of the data's, in nats; below 0 a model draws fewer than there are.
+    density: drawn notes over the data's. A generator that has collapsed is far below 1, 1, 0 and 1.
+    """
+
+    def __init__(self) -> None:
+        self.counts = torch.zeros(2, 2**OCTAVE)  # of the sets, drawn and real
+        self.notes = torch.zeros(2)
+
+    def add(self, drawn: Tensor, real: Tensor, mask: Tensor) -> None:
+        """Frames (batch, time, 88), above 0 where a pitch sounds; those count whose mask (batch, time) is 1."""
+        for at, frames in enumerate((drawn, real)):
+            sounds = frames[mask > 0] > 0
+            self.counts[at] += torch.bincount(pitch_class_sets(sounds), minlength=2**OCTAVE)
+            self.notes[at] += sounds.sum()
+
+    def scores(self) -> dict[str, float]:
+        """The four figures."""
+        drawn, real = self.counts > 0
+        entropies = torch.special.entr(self.counts / self.counts.sum(1, keepdim=True)).sum(1)
+        return {
+            "distinct": float(drawn.sum() / real.sum()),
+            "covered": float((drawn & real).sum() / real.sum()),
+            "entropy": float(entropies[0] - entropies[1]),
+            "density": float(self.notes[0] / self.notes[1].clamp(min=1)),
+        }
 
 
 def schedule(optimizer: Optimizer, warmup: int, total: int) -> LambdaLR:

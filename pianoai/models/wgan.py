@@ -25,15 +25,18 @@ class Training(AdversarialTraining):
 
     config: Config
 
-    def critic_loss(self, context: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
-        """f(fake) - f(real) plus the penalty on the slope of f between the two."""
-        share = torch.rand(*mask.shape, 1)
-        mixed = (share * real + (1 - share) * fake).requires_grad_()
-        scores = self.critic.score(context, mixed)
-        (slopes,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
-        distance = wgan_critic(self.critic.score(context, real), self.critic.score(context, fake), mask)
-        return distance + self.config.penalty * gradient_penalty(slopes, mask)
+    def critic_loss(self, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+        """f(fake) - f(real)."""
+        return wgan_critic(real, fake, mask)
 
     def generator_loss(self, scores: Tensor, mask: Tensor) -> Tensor:
         """-f(fake)."""
         return wgan_generator(scores, mask)
+
+    def roughness(self, context: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+        """The penalty on the slope of f between real and drawn frames."""
+        share = torch.rand(*mask.shape, 1)
+        mixed = (share * real + (1 - share) * fake).requires_grad_()
+        scores = self.critic.score(context, mixed)
+        (slopes,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+        return self.config.penalty * gradient_penalty(slopes, mask)
