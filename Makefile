@@ -4,7 +4,7 @@ BIN := $(CURDIR)/.venv/bin
 RUN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music clean
+.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-families clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ bench-runtime: install .cache/benchmarks/installed  ## compare the runtime with 
 bench-music: install  ## train on the benchmark of 2012: make bench-music MAT=Piano_midi.mat (an hour a seed, three seeds)
 	@test -n "$(MAT)" || { echo "error: name the file: make bench-music MAT=Piano_midi.mat" >&2; exit 1; }
 	$(RUN) python -m benchmarks.piano_midi --mat "$(MAT)"
+
+bench-families: install  ## train each of the three families with three seeds, and compare them (40 minutes)
+	$(RUN) dvc repro window
+	$(RUN) python -m benchmarks.families
 
 clean:  ## remove .venv and tool caches, never data, models or the DVC cache
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

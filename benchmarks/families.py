@@ -1,0 +1,115 @@
+"""The three families of params.yaml trained with several seeds, so that a difference can be told from chance.
+
+python -m benchmarks.families                                        three seeds each, some 40 minutes on two cores
+python -m benchmarks.families --families gan wgan --seeds 1 2
+
+It needs the pipeline's data (`dvc repro window`), trains with the pipeline's code and parameters, and scores with its
+evaluation. benchmarks/results/families.json is written after every training; a seed that stands there for the same data
+and parameters is not trained again.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from pianoai import determinism, params
+from pianoai.runtime.errors import InputError
+from pianoai.stage import write_json
+
+RESULTS = Path("benchmarks/results/families.json")
+SECTIONS = {"gan": "gan", "wgan": "wgan", "transformer": "model"}
+FIGURES = ("valid_nll", "test_nll", "density_ratio")
+
+
+def main(arguments: list[str]) -> None:
+    """Trains what is missing, writes the file, prints the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.families", description="See the module's first lines.")
+    parser.add_argument("--families", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    given = parser.parse_args(arguments)
+    results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    try:
+        determinism.pin(params.read("determinism", determinism.DeterminismConfig))
+        for name in given.families:
+            key = fingerprint(name)
+            if results.get(name, {}).get("key") != key:
+                results[name] = {"key": key, "seeds": []}
+            runs = results[name]["seeds"]
+            for seed in given.seeds:
+                if seed not in [run["seed"] for run in runs]:
+                    runs.append(trained(name, seed))
+                    runs.sort(key=lambda run: int(run["seed"]))
+                    results[name] |= summary(runs)
+                    write_json(RESULTS, results)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    print(table(results))
+
+
+def fingerprint(name: str) -> str:
+    """A checksum of all that a run depends on besides its seed and the code: parameters and data."""
+    from pianoai import windows
+
+    sections = YAML(typ="safe").load(params.PARAMS.read_text("utf-8"))
+    used = {section: sections[section] for section in ("determinism", "train", "loss", "evaluate", SECTIONS[name])}
+    del used["train"]["seed"]
+    stated = json.dumps([used, windows.read(Path("data")).checksum], sort_keys=True)
+    return hashlib.sha256(stated.encode()).hexdigest()
+
+
+def trained(name: str, seed: int) -> dict[str, float]:
+    """One training and its evaluation; `seconds` is of the training."""
+    from pianoai import windows
+    from pianoai.baseline import count
+    from pianoai.checkpoint import family
+    from pianoai.evaluation import EvaluateConfig, evaluate
+    from pianoai.losses import LossConfig
+    from pianoai.models.objective import TrainConfig
+    from pianoai.training import train
+
+    data = windows.read(Path("data"))
+    budget = replace(params.read("train", TrainConfig), seed=seed)
+    began = time.perf_counter()
+    config = params.read(SECTIONS[name], family(name).Config)
+    checkpoint, _, training = train(name, config, data, budget, params.read("loss", LossConfig))
+    seconds = time.perf_counter() - began
+    _, rates = count(data)
+    metrics = evaluate(checkpoint, training, rates, None, data, params.read("evaluate", EvaluateConfig)).metrics
+    return {
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "valid_nll": metrics["valid"]["nll"],
+        "test_nll": metrics["test"]["nll"],
+        "density_ratio": metrics["stability"]["density_ratio"],
+    }
+
+
+def summary(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and sample standard deviation of every figure; the deviation is 0 with a single seed."""
+    values = {figure: np.array([run[figure] for run in runs]) for figure in FIGURES}
+    few = int(len(runs) > 1)
+    return {
+        "mean": {figure: round(float(each.mean()), 6) for figure, each in values.items()},
+        "spread": {figure: round(float(each.std(ddof=few)), 6) for figure, each in values.items()},
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """One line a family: means over its seeds, and the deviations."""
+    lines = [f"{'':12}" + "".join(f"{figure.replace('_', ' '):>20}" for figure in FIGURES)]
+    for name, found in results.items():
+        cells = [f"{found['mean'][figure]:.3f} ± {found['spread'][figure]:.3f}" for figure in FIGURES]
+        lines.append(f"{name:12}" + "".join(f"{cell:>20}" for cell in cells) + f"  {len(found['seeds'])} seeds")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
