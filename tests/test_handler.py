@@ -97,7 +97,7 @@ def test_notes_midi_and_roll_are_the_same_music(handler: Any) -> None:
 def test_the_defaults(handler: Any) -> None:
     answer = ask(handler, {})
     assert answer["frames"] == 128
-    spelled = {"frames": 128, "temperature": 0.9, "top_p": 1, "min_p": 0, "seed": answer["seed"], "prompt": None}
+    spelled = {"frames": 128, "temperature": 1.0, "top_p": 1, "min_p": 0, "seed": answer["seed"], "prompt": None}
     assert ask(handler, spelled | {"format": "notes", "include_prompt": False}) == answer
     assert ask(handler, {})["seed"] != answer["seed"]
     assert ask(handler, {"beats": 2.25, "seed": 1}) == ask(handler, {"frames": 9, "seed": 1})

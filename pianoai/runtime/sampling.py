@@ -13,7 +13,7 @@ from pianoai.runtime.model import Model, State
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, SILENT, Floats, Roll, velocities
 
 MOST_FRAMES = 100_000
-TEMPERATURE = 0.9  # unless another is asked for; at 1 long continuations grow denser than music is
+TEMPERATURE = 1.0  # unless another is asked for: the model as it was trained
 HOTTEST = 5.0
 LARGEST_SEED = 2**63 - 1
 COLDEST = 1e-3  # a lower temperature is 0: divided by it, logits leave the range of float32
