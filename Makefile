@@ -7,7 +7,7 @@ RUN := PATH="$(BIN):$$PATH"
 .PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-families clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed  ## create .venv with the pinned dependencies
 
