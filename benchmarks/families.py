@@ -23,9 +23,9 @@ from ruamel.yaml import YAML
 from pianoai import determinism, params
 from pianoai.runtime.errors import InputError
 from pianoai.stage import write_json
+from stages.train import SECTIONS
 
 RESULTS = Path("benchmarks/results/families.json")
-SECTIONS = {"gan": "gan", "wgan": "wgan", "transformer": "model"}
 FIGURES = ("valid_nll", "test_nll", "density_ratio")
 
 

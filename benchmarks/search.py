@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from pianoai import determinism, params
 from pianoai.runtime.errors import InputError
 from pianoai.stage import write_csv
+from stages.train import SECTIONS
 
 if TYPE_CHECKING:
     from pianoai.checkpoint import Checkpoint
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pianoai.windows import Windows
 
 RESULTS = Path("benchmarks/results/search.csv")
-SECTIONS = {"gan": "gan", "wgan": "wgan", "transformer": "model"}
 BEHAVIOUR = ("density_ratio", "silence", "standstill", "longest_repeat")
 
 
