@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianoai.models.transformer import Model
-from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, SOFTEST
+from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES
 
 CONTRIB = "com.microsoft"
 OPSETS = {"": 21, CONTRIB: 1}
@@ -86,19 +86,28 @@ class Graph:
 def build(model: Model, half: bool = True) -> bytes:
     """An ONNX model that computes `FrameModel.step` of the Transformer.
 
-    Inputs: frame (1, 88), intensity (1, 88), noise (2, 88), temperature (), position (1, 1) modulo the period of the
+    Inputs: frame (1, 88), intensity (1, 88), noise (3, 88), temperature (), position (1, 1) modulo the period of the
     rotations, filled (1,) places of the bag before this frame and total (1,) after it, and for each block b its keys_b
     and values_b (1, heads, window, width). Outputs: drawn (1, 88), probabilities (3, 88), now (1, 88), which are the
     new intensities, and new_keys_b and new_values_b, to be bound to the memory of keys_b and values_b.
     """
-    blocks, _, heads, window, width = model.shape
+    _, heads, window, width = model.ring
+    blocks = len(model.blocks)
     wide = heads * width
     weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     graph = Graph(half)
-    for name, value in {"zero": 0.0, "silence": DEFAULT_VELOCITY / LOUDEST, "quietest": SOFTEST}.items():
+    quietest, loudest = weights["head.velocities"]
+    for name, value in {
+        "zero": 0.0,
+        "one": 1.0,
+        "held": HELD,
+        "silence": DEFAULT_VELOCITY / LOUDEST,
+        "full": LOUDEST,
+        "quietest": quietest,
+        "loudest": loudest,
+        "deviation": np.exp(weights["head.log_deviation"]),
+    }.items():
         graph.constant(name, np.array(value, np.float32))
-    graph.constant("held", np.array(HELD, np.float32))
-    graph.constant("loudest", np.array(LOUDEST, np.float32))
     for name, shape in {
         "heads": (1, 2 * heads, 1, width),
         "flat": (1, 1, 2 * wide),
@@ -123,7 +132,8 @@ def build(model: Model, half: bool = True) -> bytes:
     def vector(name: str) -> str:
         return graph.constant(name, weights[name])
 
-    x = graph.add("Reshape", graph.add("Add", linear(planes(graph), "embed"), vector("embed.bias")), "sequence")
+    features = planes(graph)
+    x = graph.add("Reshape", graph.add("Add", linear(features, "embed"), vector("embed.bias")), "sequence")
     added, bias = "", ""
     for index in range(blocks):
         name = f"blocks.{index}"
@@ -158,7 +168,7 @@ def build(model: Model, half: bool = True) -> bytes:
         added, bias = linear(y, f"{name}.3"), vector(f"{name}.3.bias")
     _, y = normed(graph, x, added, bias, vector("norm.weight"), vector("norm.bias"))
     logits = graph.add("Add", linear(y, "head.out"), vector("head.out.bias"))
-    draw(graph, graph.add("Reshape", logits, "rows"))
+    draw(graph, graph.add("Add", graph.add("Reshape", logits, "rows"), level(graph, features)))
     return graph.serialised()
 
 
@@ -181,24 +191,39 @@ def planes(graph: Graph) -> str:
     sounding, struck = graph.add("Greater", "frame", "zero"), graph.add("Greater", "frame", "held")
     known = graph.add("Where", graph.add("Greater", "intensity", "zero"), "intensity", "silence")
     held = graph.add("Where", sounding, known, "zero")
-    graph.several("Where", struck, graph.add("Div", "frame", "loudest"), held, names=["now"])
+    graph.several("Where", struck, graph.add("Div", "frame", "full"), held, names=["now"])
     flags = [graph.add("Cast", flag, to=TensorProto.FLOAT) for flag in (sounding, struck)]
     return graph.add("Concat", *flags, "now", axis=1)
 
 
+def level(graph: Graph, features: str) -> str:
+    """What is added to logits (3, 88), from planes (1, 264); see models.frame.relative."""
+    sounding, _, intensity = graph.split(features, 3, 1)
+    count, total = (graph.add("ReduceSum", plane, keepdims=1) for plane in (sounding, intensity))  # each (1, 1)
+    some = graph.add("Greater", count, "zero")
+    mean = graph.add("Where", some, graph.add("Div", total, graph.add("Max", count, "one")), "silence")
+    for name, value in {"softest": 0.5 / LOUDEST, "hardest": 1 - 0.5 / LOUDEST}.items():
+        graph.constant(name, np.array(value, np.float32))
+    mean = graph.add("Clip", mean, "softest", "hardest")
+    logit = graph.add("Log", graph.add("Div", mean, graph.add("Sub", "one", mean)))
+    return graph.add("Mul", logit, graph.constant("third", np.array([[0], [0], [1]], np.float32)))
+
+
 def draw(graph: Graph, logits: str) -> None:
-    """The outputs drawn and probabilities from logits (3, 88); see models.frame.draw."""
+    """The outputs drawn and probabilities from logits (3, 88); see models.heads.Head.cells."""
     from onnx import TensorProto
 
-    graph.input("noise", (2, PITCHES))
+    graph.input("noise", (3, PITCHES))
     graph.input("temperature", ())
     graph.output("drawn", (1, PITCHES))
     graph.output("probabilities", (3, PITCHES))
     graph.several("Sigmoid", logits, names=["probabilities"])
-    graph.several("Split", logits, "first two", names=["choices", "unused logits"], axis=0)
-    graph.several("Split", "probabilities", "first two", names=["unused", "loudness"], axis=0)
-    tempered = graph.add("Sigmoid", graph.add("Div", "choices", "temperature"))
-    sounds, again = graph.split(graph.add("Less", "noise", tempered), 2, 0)
+    quantiles = graph.add("Log", graph.add("Div", "noise", graph.add("Sub", "one", "noise")))
+    quantiles = graph.add("Mul", "temperature", quantiles)
+    graph.several("Split", logits, "first two", names=["choices", "middle"], axis=0)
+    graph.several("Split", quantiles, "first two", names=["limits", "swing"], axis=0)
+    sounds, again = graph.split(graph.add("Greater", "choices", "limits"), 2, 0)
+    loudness = graph.add("Sigmoid", graph.add("Add", "middle", graph.add("Mul", "deviation", "swing")))
     strike = graph.add("And", sounds, graph.add("Or", again, graph.add("LessOrEqual", "frame", "zero")))
-    velocity = graph.add("Clip", graph.add("Round", graph.add("Mul", "loudness", "loudest")), "quietest", "loudest")
+    velocity = graph.add("Round", graph.add("Clip", graph.add("Mul", loudness, "full"), "quietest", "loudest"))
     graph.several("Where", strike, velocity, graph.add("Cast", sounds, to=TensorProto.FLOAT), names=["drawn"])

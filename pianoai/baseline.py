@@ -6,7 +6,7 @@ import torch
 
 from pianoai import checkpoint
 from pianoai.checkpoint import Checkpoint
-from pianoai.models.copy import count_rates
+from pianoai.models.copy import Config, Model, count_rates
 from pianoai.runtime.roll import Floats
 from pianoai.windows import Windows
 
@@ -14,10 +14,13 @@ from pianoai.windows import Windows
 def count(windows: Windows) -> tuple[Checkpoint, Floats]:
     """The baseline as a checkpoint, and its rates (4, 88), from the training split."""
     rates = count_rates(windows.frames[start:end] for start, end in passages(windows))
+    model = Model(Config(), windows.length)
+    model.odds.data = torch.logit(rates)
+    model.head.velocities.copy_(torch.tensor(windows.velocities()))
     fitted = Checkpoint(
         family="copy",
         config={},
-        weights={"odds": torch.logit(rates)},
+        weights=dict(model.state_dict()),
         window=windows.length,
         frames_per_beat=windows.frames_per_beat,
         data=windows.checksum,

@@ -17,13 +17,13 @@ from pianoai import __version__
 from pianoai.checkpoint import Checkpoint
 from pianoai.metrics.likelihood import Calibration, Thresholds, nll, predict
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import FEATURES, cells, planes
+from pianoai.models.frame import FEATURES, planes
 from pianoai.models.heads import NoteByNote
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import FORMAT, METADATA
-from pianoai.runtime.roll import LOUDEST, NO_NOTE, PITCHES, Floats, Roll, velocities
+from pianoai.runtime.roll import LOUDEST, NO_NOTE, NOISE, PITCHES, Floats, Roll, velocities
 from pianoai.runtime.stepping import note_planes
 from pianoai.windows import Windows
 
@@ -88,13 +88,13 @@ class Parts(nn.Module):
         """See NoteByNote.begin."""
         return self.head.begin(context, frame, noise, temperature)
 
-    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See NoteByNote.turn."""
-        return self.head.turn(hidden, last, logits, limits)
+        return self.head.turn(hidden, last, logits, quantiles)
 
-    def end(self, said: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    def end(self, said: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
         """The row (88,) and its probabilities (3, 88) after the last turn."""
-        return cells(said, limits)
+        return self.head.cells(said, quantiles)
 
     def given(self, context: Tensor, following: Tensor) -> Tensor:
         """Probabilities (3, 88) of a frame that is known, from its planes (264,)."""
@@ -114,11 +114,11 @@ class NoteStep(nn.Module):
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
         """See FrameModel.step."""
         context, left = self.parts.hear(frame, state, noise)
-        hidden, logits, limits, last = self.parts.begin(context, frame, noise, temperature)
+        hidden, logits, quantiles, last = self.parts.begin(context, frame, noise, temperature)
         said = logits
         while bool(last < self.no_note):
-            hidden, last, said = self.parts.turn(hidden, last, logits, limits)
-        drawn, probabilities = self.parts.end(said, limits)
+            hidden, last, said = self.parts.turn(hidden, last, logits, quantiles)
+        drawn, probabilities = self.parts.end(said, quantiles)
         return drawn, probabilities, left
 
     @torch.jit.export
@@ -141,14 +141,14 @@ class NoteStep(nn.Module):
         return self.parts.begin(context, frame, noise, temperature)  # type: ignore[no-any-return]
 
     @torch.jit.export
-    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See NoteByNote.turn."""
-        return self.parts.turn(hidden, last, logits, limits)  # type: ignore[no-any-return]
+        return self.parts.turn(hidden, last, logits, quantiles)  # type: ignore[no-any-return]
 
     @torch.jit.export
-    def end(self, said: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    def end(self, said: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
         """See Parts.end."""
-        return self.parts.end(said, limits)  # type: ignore[no-any-return]
+        return self.parts.end(said, quantiles)  # type: ignore[no-any-return]
 
     @torch.jit.export
     def given(self, context: Tensor, following: Tensor) -> Tensor:
@@ -171,13 +171,13 @@ def trace(model: FrameModel) -> torch.jit.ScriptModule:
             traced = torch.jit.trace_module(Step(model).eval(), examples)  # type: ignore[no-untyped-call]
         else:
             context = model.hear(frame, state, noise)[0]
-            hidden, logits, limits, last = model.head.begin(context, frame, noise, one)
+            hidden, logits, quantiles, last = model.head.begin(context, frame, noise, one)
             examples = {
                 "hear": (frame, state, noise),
                 "read": reading,
                 "begin": (context, frame, noise, one),
-                "turn": (hidden, last, logits, limits),
-                "end": (logits.transpose(0, 1), limits),
+                "turn": (hidden, last, logits, quantiles),
+                "end": (logits.transpose(0, 1), quantiles),
                 "given": (context, torch.zeros(FEATURES)),
             }
             parts = torch.jit.trace_module(Parts(model).eval(), examples)  # type: ignore[no-untyped-call]
@@ -340,7 +340,7 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
         state = loaded.read(roll[:-2], loaded.start())
         found, state = teachers["runtime"](cells[-2], state, noise[-1], cells[-1])
         worst["reading"] = further(worst["reading"], found, whole[-1])
-    drawn, worst["drawing"] = compare_drawing(stepping, loaded, config)
+    drawn, worst["drawing"] = compare_drawing(stepping, loaded, config, float(model.head.log_deviation.detach().exp()))
     for name, difference in worst.items():
         if not difference <= config.tolerance:
             raise InputError(
@@ -376,7 +376,7 @@ def whole_pass(model: FrameModel, roll: Roll, noise: Floats) -> Floats:
     """Probabilities (frames - 1, 3, 88) of the frames of a roll from the second on, in one pass."""
     roll = np.array(roll)  # PyTorch wants to own it
     features = planes(torch.from_numpy(roll), torch.from_numpy(velocities(roll)))[None]
-    latent = torch.from_numpy(noise[:, 2 * PITCHES :])
+    latent = torch.from_numpy(noise[:, NOISE:])
     logits = model.head(model(features[:, :-1], latent[None]), features[:, 1:])
     probabilities: Floats = torch.sigmoid(logits)[0].numpy()
     return probabilities
@@ -408,9 +408,11 @@ def array_given(script: Any) -> runtime.Given:
     return ask
 
 
-def compare_drawing(script: runtime.Step, loaded: runtime.Model, config: ExportConfig) -> tuple[dict[str, int], float]:
+def compare_drawing(
+    script: runtime.Step, loaded: runtime.Model, config: ExportConfig, deviation: float
+) -> tuple[dict[str, int], float]:
     """Frames in which TorchScript and the runtime drew different notes, the near-ties behind them, and the
-    largest difference of a probability on the way.
+    largest difference of a probability on the way. `deviation` is that of velocities' logits.
 
     Raises InputError for a difference of notes that no near-tie explains.
     """
@@ -430,20 +432,22 @@ def compare_drawing(script: runtime.Step, loaded: runtime.Model, config: ExportC
             apart = apart[:1] if loaded.given else apart
             different += 1
             ties += len(apart)
-            if not (distance_to_tie(said, noise)[apart] <= config.tolerance).all():
+            if not (distance_to_tie(said, noise, deviation)[apart] <= config.tolerance).all():
                 raise InputError(f"export: the runtime drew other notes in frame {at}, and not by a near-tie")
         frame = drawn
     counts = {"frames_drawn": config.frames, "frames_different": different, "near_ties": ties}
     return counts, worst
 
 
-def distance_to_tie(said: Floats, noise: Floats) -> Floats:
+def distance_to_tie(said: Floats, noise: Floats, deviation: float) -> Floats:
     """How far each pitch's probabilities (3, 88) are from turning the draw: (88,).
 
     A cell turns on sounding, on being struck again, or on a velocity half-way between two whole numbers.
     """
     again = np.abs(said[1] - noise[PITCHES : 2 * PITCHES])
-    half_way = np.abs(said[2] * LOUDEST % 1 - 0.5) / LOUDEST
+    intensity, uniform = (x.astype(np.float64).clip(1e-9, 1 - 1e-9) for x in (said[2], noise[2 * PITCHES : NOISE]))
+    odds = intensity / (1 - intensity) * (uniform / (1 - uniform)) ** deviation
+    half_way = np.abs(odds / (1 + odds) * LOUDEST % 1 - 0.5) / LOUDEST
     distance: Floats = np.minimum(np.abs(said[0] - noise[:PITCHES]), np.minimum(again, half_way))
     return distance
 

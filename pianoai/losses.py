@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pianoai.params import bounded
+from pianoai.runtime.roll import CERTAIN, LOUDEST
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class LossConfig:
     mse: float = bounded(least=0)
     cosine: float = bounded(least=0)
     variance: float = bounded(least=0)
+    velocity: float = bounded(least=0)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -63,6 +65,30 @@ def variance(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     The hinge of VICReg (Bardes, Ponce, LeCun 2022, eq. 1), with the data's own deviation as the margin.
     """
     return F.relu(_deviation(true, mask) - _deviation(predicted, mask)).mean()
+
+
+def velocity(
+    logits: Tensor, log_deviation: Tensor, true: Tensor, struck: Tensor, mask: Tensor, extremes: Tensor
+) -> Tensor:
+    """Nats a frame of the velocities `true` of the pitches that are `struck` (1, else 0).
+
+    The logit of velocity / 127 is drawn from a logistic distribution around `logits` with the deviation
+    exp(log_deviation), the velocity rounded and brought between the `extremes` (2,), as in drawing. What is beyond
+    them is thus theirs (Salimans et al. 2017, eq. 2), and where they are the same the loss is 0.
+    """
+    lowest, highest = extremes.unbind(0)
+    counted = struck * mask[..., None]
+    at = counted > 0
+    middle, real = logits[at], torch.minimum(torch.maximum(true[at], lowest), highest)
+    # The borders of a velocity: those halfway to its neighbours, in deviations from the middle.
+    lower, upper = (torch.logit(((real + half) / LOUDEST).clamp(max=1 - CERTAIN)) for half in (-0.5, 0.5))
+    deviation = log_deviation.exp()
+    open_below, open_above = real <= lowest, real >= highest
+    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b))
+    below = F.softplus((lower - middle) / deviation).masked_fill(open_below, 0.0)
+    above = F.softplus((middle - upper) / deviation).masked_fill(open_above, 0.0)
+    between = torch.log(-torch.expm1((lower - upper) / deviation)).masked_fill(open_below | open_above, 0.0)
+    return ((below + above - between) * counted[at]).sum() / mask.sum().clamp(min=1)
 
 
 def _deviation(values: Tensor, mask: Tensor) -> Tensor:

@@ -75,6 +75,7 @@ def train(
     pl.seed_everything(budget.seed, verbose=False)
     module = family(name)
     model = module.Model(config, windows.length)
+    model.head.velocities.copy_(torch.tensor(windows.velocities()))
     training = module.Training(model, config, budget, loss)
     loader = DataLoader(RollDataset(windows, "train", budget.transpose), budget.batch, shuffle=True, collate_fn=collate)
     valid = DataLoader(RollDataset(windows, "valid", 0), 4, collate_fn=collate)

@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import HELD, PITCHES, TICKS_PER_BEAT, Roll, notes_to_roll, velocities
+from pianoai.runtime.roll import HELD, LOUDEST, PITCHES, SOFTEST, TICKS_PER_BEAT, Roll, notes_to_roll, velocities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +81,14 @@ class Windows:
         """The windows of a split, as views."""
         for start, length in zip(self.starts[split], self.lengths[split], strict=True):
             yield self.frames[start : start + length]
+
+    def velocities(self) -> tuple[int, int]:
+        """The lowest and the highest velocity of the training split; all there are where it has no notes."""
+        counts = np.zeros(LOUDEST + 1, np.int64)
+        for roll in self.rolls("train"):
+            counts += np.bincount(np.ravel(roll), minlength=len(counts))
+        found = np.flatnonzero(counts[SOFTEST:]) + SOFTEST
+        return (int(found[0]), int(found[-1])) if len(found) else (SOFTEST, LOUDEST)
 
     def excerpts(self, split: str, length: int, step: int, most: int) -> list[Roll]:
         """At most `most` excerpts evenly spread over the windows of a split; each runs to its window's end.

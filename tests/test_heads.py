@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pianoai.models.heads import NEIGHBOURS, NoteByNote
+from pianoai.models.heads import KINDS, MIXED, TOLD, NoteByNote, PitchByPitch, Surroundings
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import Floats
 from pianoai.runtime.stepping import Notes
 
-WIDTH, UNITS = 6, 4
+WIDTH, UNITS, FOUND = 6, 4, 5
 
 
 def head(seed: int = 0) -> NoteByNote:
     torch.manual_seed(seed)
-    made = NoteByNote(WIDTH, UNITS)
+    made = NoteByNote(WIDTH, UNITS, FOUND)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.normal_(0, 0.5)
@@ -37,29 +37,67 @@ def rows(count: int, seed: int = 1) -> Tensor:
     return torch.tensor(np.select([kinds < 0.05, kinds < 0.1], [1, 70], 0), dtype=torch.float32)
 
 
+def told(made: NoteByNote, frames: Tensor) -> Tensor:
+    """A context for as many frames (…, 88), of random numbers."""
+    shape = frames.shape[:-1]
+    return made.context(torch.randn(*shape, WIDTH), planes(frames), torch.randn(*shape, 88, FOUND))
+
+
 @torch.no_grad()
-def test_logits_are_sums_over_lower_notes_and_over_neighbours() -> None:
+def test_what_lies_around_a_pitch_is_weighed_by_interval() -> None:
+    torch.manual_seed(0)
+    layer, x = Surroundings(3, 2, taps=5, spacing=7), torch.randn(4, 2, 88, 3)
+    weight = layer.weight.view(2, 5, 3)
+    found = layer(x)
+    for pitch in (0, 13, 14, 50, 87):
+        expected = layer.bias.expand(4, 2, 2)
+        for tap in range(5):
+            other = pitch + 7 * (tap - 2)
+            if 0 <= other < 88:
+                expected = expected + torch.einsum("oc,btc->bto", weight[:, tap], x[:, :, other])
+        torch.testing.assert_close(found[:, :, pitch], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(layer(x[1, 1]), found[1, 1], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_logits_are_sums_over_lower_notes_and_over_what_is_around() -> None:
     made, frames, following = head(), rows(2), rows(2, 2)
-    x = torch.randn(2, WIDTH)
-    found = made(made.context(x, planes(frames)), planes(following))
-    weight = made.neighbours.weight.view(UNITS, 2, 2 * NEIGHBOURS + 1)
+    x, recalled = torch.randn(2, WIDTH), torch.randn(2, 88, FOUND)
+    found = made(made.context(x, planes(frames), recalled), planes(following))
+    seen = torch.cat([recalled, torch.stack([frames > 0, frames > 1], -1), made.told(x).view(2, 88, TOLD)], -1)
+    assert (seen.shape[-1], made.near.weight.shape) == (FOUND + KINDS + TOLD, (MIXED, 7 * (FOUND + KINDS + TOLD)))
+    around = made.far(F.relu(made.near(seen)))
     for at, pitch in product(range(2), (0, 5, 40, 87)):
-        hidden = made.memory(x[at]) + made.pitch[pitch] + made.neighbours.bias
-        for other in range(88):
-            if abs(other - pitch) <= NEIGHBOURS:
-                hidden = hidden + float(frames[at, other] > 0) * weight[:, 0, other - pitch + NEIGHBOURS]
-                hidden = hidden + float(frames[at, other] > 1) * weight[:, 1, other - pitch + NEIGHBOURS]
-            if other < pitch:
-                hidden = hidden + float(following[at, other] > 0) * made.below[0, pitch - other - 1]
-                hidden = hidden + float(following[at, other] > 1) * made.below[1, pitch - other - 1]
-        expected = made.logits(x[at]).view(3, 88)[:, pitch] + made.out(F.relu(hidden))
+        hidden = made.memory(x[at]) + made.pitch[pitch] + around[at, pitch]
+        for other in range(pitch):
+            hidden = hidden + float(following[at, other] > 0) * made.below[0, pitch - other - 1]
+            hidden = hidden + float(following[at, other] > 1) * made.below[1, pitch - other - 1]
+        expected = made.logits(x[at]).view(3, 88)[:, pitch] + made.out(F.gelu(hidden, approximate="tanh"))
+        now = frames[at][frames[at] > 0] / 127
+        expected[2] += torch.logit(now.mean())
         torch.testing.assert_close(found[at, :, pitch], expected, atol=2e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_loudness_is_told_relative_to_what_sounds() -> None:
+    torch.manual_seed(1)
+    made, x = PitchByPitch(WIDTH), torch.randn(4, WIDTH)
+    frames = torch.zeros(4, 88)
+    frames[1, [30, 40]] = torch.tensor([20.0, 90.0])
+    frames[2, 87] = 127
+    intensity = planes(frames)
+    intensity[3, 5], intensity[3, 176 + 5] = 1, 33 / 127  # a note that is held
+    plain, found = made.out(x).view(4, 3, 88), made.context(x, intensity, None)
+    torch.testing.assert_close(found[:, :2], plain[:, :2])
+    # 64 of 127 where nothing sounds; 127 is taken for 126.5.
+    levels = torch.logit(torch.tensor([64, 55, 126.5, 33]) / 127)
+    torch.testing.assert_close(found[:, 2] - plain[:, 2], levels[:, None].expand(4, 88), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_one_frame_alone_has_the_same_logits() -> None:
     made, following = head(), rows(3)
-    context = made.context(torch.randn(3, WIDTH), planes(rows(3, 2)))
+    context = told(made, rows(3, 2))
     whole = made(context, planes(following))
     for at in range(3):
         torch.testing.assert_close(made.given(context[at], planes(following)[at]), whole[at], atol=2e-5, rtol=1e-5)
@@ -69,8 +107,8 @@ def test_one_frame_alone_has_the_same_logits() -> None:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_a_frame_is_drawn_from_the_lowest_pitch_to_the_highest(temperature: float) -> None:
     made, before = head(3), rows(1)[0]
-    context = made.context(torch.randn(WIDTH), planes(before))
-    noise = torch.rand(176)
+    context = told(made, before)
+    noise = torch.rand(264)
     drawn, probabilities = made.draw(context, before, noise, torch.tensor(temperature))
     assert 5 < int((drawn > 0).sum()) < 80
     # The probabilities are those that the frame drawn has as a known one.
@@ -80,7 +118,8 @@ def test_a_frame_is_drawn_from_the_lowest_pitch_to_the_highest(temperature: floa
         logits = made.given(context, planes(cells))[:, pitch]
         if noise[pitch] < torch.sigmoid(logits[0] / temperature):
             again = noise[88 + pitch] < torch.sigmoid(logits[1] / temperature)
-            velocity = (torch.sigmoid(logits[2]) * 127).round().clamp(2, 127)
+            loud = logits[2] + made.log_deviation.exp() * temperature * torch.logit(noise[176 + pitch])
+            velocity = (torch.sigmoid(loud) * 127).round().clamp(2, 127)
             cells[pitch] = velocity if again or before[pitch] == 0 else 1
     assert drawn.tolist() == cells.tolist()
 
@@ -88,9 +127,7 @@ def test_a_frame_is_drawn_from_the_lowest_pitch_to_the_highest(temperature: floa
 @torch.no_grad()
 def test_nothing_is_drawn_from_what_is_certain_to_be_silent() -> None:
     made = head()
-    drawn, probabilities = made.draw(
-        made.context(torch.randn(WIDTH), planes(rows(1))[0]), rows(1)[0], torch.ones(176), torch.tensor(1.0)
-    )
+    drawn, probabilities = made.draw(told(made, rows(1)[0]), rows(1)[0], torch.ones(264), torch.tensor(1.0))
     assert not drawn.any()
     assert probabilities.shape == (3, 88)
 
@@ -99,9 +136,9 @@ def test_nothing_is_drawn_from_what_is_certain_to_be_silent() -> None:
 def test_marginals_are_those_of_all_frames_together() -> None:
     # Three pitches alone can sound, so all frames can be added up.
     made, pitches = head(5), (30, 37, 41)
-    x, before = torch.randn(WIDTH), rows(1)[0]
+    before = rows(1)[0]
     before[37] = 1
-    context = made.context(x, planes(before))
+    context = told(made, before)
     silent = torch.tensor([pitch not in pitches for pitch in range(88)])
     context[silent, UNITS] = -1e4
     expected = torch.zeros(3, 88, dtype=torch.float64)
@@ -128,7 +165,7 @@ class Planned:
 
     def __init__(self, top: int, **outputs: tuple[int, ...]) -> None:
         self.top, self.runs = top, dict.fromkeys(("begin", "turn", "end"), 0)
-        self.shapes = {"begin": [(88, UNITS), (88, 3), (2, 88), ()], "turn": [(88, UNITS), (), (3, 88)]}
+        self.shapes = {"begin": [(88, UNITS), (88, 3), (3, 88), ()], "turn": [(88, UNITS), (), (3, 88)]}
         self.shapes |= {"end": [(88,), (3, 88)]} | {name: [shape] for name, shape in outputs.items()}
 
     def plan(self, name: str, *inputs: Floats) -> SimpleNamespace:

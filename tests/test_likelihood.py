@@ -1,6 +1,8 @@
 """Scores worked out by hand, and by the frame-by-frame scoring of the runtime."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +19,14 @@ SOUNDS = np.array([[0.8, 0.1, 0.5], [0.9, 0.25, 0.4]], np.float32)
 AGAIN = np.array([[0.2, 0.5, 0.5], [0.6, 0.5, 0.5]], np.float32)
 LOUDNESS = np.array([[0.4, 0.0, 0.3], [0.5, 0.2, 0.0]], np.float32)
 INTENSITY = np.array([[0.5, 0.0, 0.5], [0.5, 0.6, 0.0]], np.float32)
+VELOCITY = np.array([[0.9, 0.9, 0.25], [0.5, 0.8, 0.9]], np.float32)
 
 
 @pytest.fixture
 def said() -> Predictions:
     return Predictions(
-        SOUNDS, AGAIN, LOUDNESS, np.array([3.0, 5.0]), SOUNDED, TRUTH, STRUCK, INTENSITY, np.array([True, False])
+        *(SOUNDS, AGAIN, LOUDNESS, np.array([3.0, 5.0]), SOUNDED, TRUTH, STRUCK, INTENSITY, np.array([True, False])),
+        *(127 * VELOCITY, np.array([60, 70], np.float32), np.array([True, True])),
     )
 
 
@@ -69,6 +73,27 @@ def test_scores_by_hand(said: Predictions) -> None:
     assert found["average_precision"] == pytest.approx((1 + 1 + 1 + 4 / 5) / 4)
 
 
+def test_errors_of_velocities_are_over_struck_notes_of_pieces_with_dynamics(said: Predictions) -> None:
+    assert likelihood.velocity_scores(said) == pytest.approx(
+        {
+            "velocity_mae": 127 * (0.25 + 0 + 0.2) / 3,
+            "velocity_mae_recent": (63.5 - 60 + 70 - 63.5 + 76.2 - 70) / 3,
+        },
+        rel=1e-5,
+    )
+    second = replace(said, dynamic=np.array([False, True]))
+    assert likelihood.velocity_scores(second)["velocity_mae"] == pytest.approx(127 * 0.2 / 2, rel=1e-5)
+    assert likelihood.velocity_scores(replace(said, dynamic=np.array([False, False]))) == {}
+
+
+def test_the_velocity_of_the_last_beat() -> None:
+    roll = np.zeros((7, 88), np.uint8)
+    roll[0, :2], roll[1, 0], roll[2, 5], roll[3, 5] = (40, 70), 1, 100, 1
+    # Two frames a beat: of frames 0; 0 and 1; 1 and 2; 2 and 3; 3 and 4; 4 and 5.
+    assert likelihood.recent_velocity(roll, 2).tolist() == [55, 55, 100, 100, 64, 64]
+    assert likelihood.recent_velocity(roll, 24).tolist() == pytest.approx([55, 55, 70, 70, 70, 70])
+
+
 def test_best_threshold(said: Predictions) -> None:
     # at 0.5: precision 1, recall 3/4, F1 6/7; at 0.25: precision 4/5, recall 1, F1 8/9
     assert likelihood.choose_thresholds(said).sounding == pytest.approx(0.25)
@@ -101,12 +126,15 @@ def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
     from pianoai.dataset import Batch
 
     batch = Batch(torch.zeros(1, 50, 264), torch.zeros(1, 50, 264), torch.ones(1, 50))
-    found, again, loud, nats = likelihood.predict_window(Coin(), batch, 4000, torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+    coin: Any = Coin()
+    generator = torch.Generator().manual_seed(1)
+    found, again, loud, nats, velocity = likelihood.predict_window(coin, batch, 4000, generator)
     low, high = 1 / (1 + math.e), 1 / (1 + math.exp(-2))
     assert found.mean() == pytest.approx((low + high) / 2, abs=0.003)
     # struck again, given that it sounds: both hang on the same noise
     assert again.mean() == pytest.approx((low**2 + high**2) / (low + high), abs=0.003)
     # p(sounds) * intensity is averaged together, since both hang on the same noise
     assert loud.mean() == pytest.approx((low**2 + high**2) / 2, abs=0.003)
+    assert velocity.mean() == pytest.approx(127 * (low + high) / 2, abs=0.4)
     # Nothing sounds, 88 times over: the likelihood of the whole frame is averaged, not that of each pitch.
     assert nats == pytest.approx([-math.log(((1 - low) ** 88 + (1 - high) ** 88) / 2)] * 50, abs=0.1)

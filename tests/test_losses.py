@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pianoai import losses
+from pianoai.models.heads import Independent
 
 HALF = math.log(2)
 
@@ -61,3 +62,44 @@ def test_adversarial_losses() -> None:
 def test_gradient_penalty() -> None:
     slopes = torch.tensor([[[3.0, 4.0], [0.0, 1.0], [7.0, 7.0]]])
     assert losses.gradient_penalty(slopes, torch.tensor([[1.0, 1.0, 0.0]])).item() == pytest.approx(16 / 2)
+
+
+def velocity_nats(logit: float, true: int, deviation: float, lowest: int, highest: int) -> float:
+    """By `losses.velocity`, for one struck note beside one that is not."""
+    loss = losses.velocity(
+        frames([[logit, 3.0]]),
+        torch.tensor(math.log(deviation)),
+        frames([[float(true), 0.0]]),
+        frames([[1.0, 0.0]]),
+        torch.ones(1, 1),
+        torch.tensor([float(lowest), float(highest)]),
+    )
+    return float(loss)
+
+
+def test_a_velocity_has_the_probability_that_it_is_drawn_with() -> None:
+    head = Independent()
+    with torch.no_grad():
+        head.log_deviation.fill_(math.log(0.4))
+        head.velocities.copy_(torch.tensor([30, 70]))
+    uniform = (torch.arange(200_000) + 0.5) / 200_000
+    drawn = head.velocity(0.2 + 0.4 * torch.logit(uniform)).round()
+    for velocity in (30, 31, 50, 69, 70):
+        share = float((drawn == velocity).float().mean())
+        assert math.exp(-velocity_nats(0.2, velocity, 0.4, 30, 70)) == pytest.approx(share, abs=2e-5)
+    assert sum(math.exp(-velocity_nats(0.2, at, 0.4, 30, 70)) for at in range(30, 71)) == pytest.approx(1, abs=1e-5)
+    assert velocity_nats(0.2, 90, 0.4, 30, 70) == velocity_nats(0.2, 70, 0.4, 30, 70)
+    # 127 has no border above, and 2 none below.
+    assert sum(math.exp(-velocity_nats(3.0, at, 0.2, 2, 127)) for at in range(2, 128)) == pytest.approx(1, abs=1e-4)
+
+
+def test_velocities_that_are_all_the_same_cost_and_teach_nothing() -> None:
+    logits, deviation = frames([[0.7, -1.0]]).requires_grad_(), torch.tensor(-1.0, requires_grad=True)
+    one = torch.ones(1, 1)
+    loss = losses.velocity(logits, deviation, frames([[64.0, 64.0]]), torch.ones(1, 1, 2), one, torch.full((2,), 64.0))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert deviation.grad is not None
+    assert not logits.grad.any()
+    assert not deviation.grad.any()

@@ -1,5 +1,6 @@
 """The whole pass and the step of every model agree, and see what they should and nothing else."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from pianoai.checkpoint import family
 from pianoai.models.adversarial import dilations
 from pianoai.models.base import FrameModel
 from pianoai.models.copy import count_rates
-from pianoai.models.frame import draw, planes, real_planes, step_planes
-from pianoai.models.transformer import banded_attention, rotate, rotations
-from pianoai.runtime.roll import PITCHES, Roll, velocities
+from pianoai.models.frame import planes, real_planes, step_planes
+from pianoai.models.heads import Independent
+from pianoai.models.attention import banded_attention, rotate, rotations
+from pianoai.runtime.roll import NOISE, PITCHES, Roll, velocities
 from pianoai.windows import Windows
 
 WINDOW = 16
@@ -29,6 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "feedforward": 40,
         "head": "nade",
         "head_units": 8,
+        "recall": 3,
         "dropout": 0.1,
         "learning_rate": 0.01,
     },
@@ -70,7 +73,7 @@ def test_step_agrees_with_the_whole_pass_over_three_windows(name: str, music: Wi
     whole = model(features(roll), latent)[0]
     state = model.initial_state()
     for at, frame in enumerate(torch.from_numpy(roll).float()):
-        noise = torch.cat([torch.rand(2 * PITCHES), latent[0, at]])
+        noise = torch.cat([torch.rand(NOISE), latent[0, at]])
         context, state = model.hear(frame, state, noise)
         torch.testing.assert_close(context, whole[at], atol=2e-5, rtol=1e-5)
 
@@ -102,7 +105,7 @@ def test_reading_is_as_many_steps(name: str, window: int, music: Windows) -> Non
 @torch.no_grad()
 def test_the_reach_is_as_far_as_a_frame_can_speak(name: str) -> None:
     model = build(name, 5).double()
-    assert model.reach == {"transformer": len(getattr(model, "blocks", [])) * 4 + 1, "gan": 5}[name]
+    assert model.reach == {"transformer": (len(getattr(model, "blocks", [])) + 1) * 4 + 1, "gan": 5}[name]
     torch.manual_seed(0)
     planes_of, latent = torch.rand(1, 30, 264).double(), torch.rand(1, 30, model.latent).double()
     changed = planes_of.clone()
@@ -197,7 +200,7 @@ def test_draw() -> None:
     logits[2, :] = torch.logit(torch.tensor(100 / 127))
     before = torch.zeros(PITCHES)
     before[:2], before[2] = 1.0, 90.0
-    drawn, said = draw(logits, before, torch.full((2 * PITCHES,), 0.5), torch.tensor(1.0))
+    drawn, said = Independent().draw(logits, before, torch.full((NOISE,), 0.5), torch.tensor(1.0))
     assert drawn[:5].tolist() == [100, 1, 1, 100, 0]
     assert drawn.sum() == 202
     torch.testing.assert_close(said, torch.sigmoid(logits))
@@ -206,9 +209,26 @@ def test_draw() -> None:
 def test_temperature_scales_logits() -> None:
     logits = torch.zeros(3, PITCHES)
     logits[0] = 1.0  # sigmoid(1) = 0.731, sigmoid(1 / 4) = 0.562
-    noise = torch.full((2 * PITCHES,), 0.6)
+    noise, draw = torch.full((NOISE,), 0.6), Independent().draw
     assert (draw(logits, torch.zeros(PITCHES), noise, torch.tensor(1.0))[0] > 0).all()
     assert not (draw(logits, torch.zeros(PITCHES), noise, torch.tensor(4.0))[0] > 0).any()
+
+
+@torch.no_grad()
+def test_velocities_are_drawn_around_the_predicted_one() -> None:
+    head, logits, before = Independent(), torch.full((3, PITCHES), 9.0), torch.zeros(PITCHES)
+    logits[2] = math.log(60 / 67)  # the logit of 60 / 127
+    head.log_deviation.fill_(math.log(0.5))
+    noise = torch.full((NOISE,), 0.5)
+    noise[2 * PITCHES : 2 * PITCHES + 3] = torch.tensor([0.5, 0.9, 0.2])
+    # Odds of 60 / 67, times 9 and 1 / 4 to the power of deviation * temperature.
+    assert head.draw(logits, before, noise, torch.tensor(1.0))[0][:3].tolist() == [60, 93, 39]  # 92.58, 39.27
+    assert head.draw(logits, before, noise, torch.tensor(2.0))[0][:3].tolist() == [60, 113, 23]  # 112.97, 23.23
+    head.velocities.copy_(torch.tensor([50, 90]))
+    assert head.draw(logits, before, noise, torch.tensor(2.0))[0][:3].tolist() == [60, 90, 50]
+    head.velocities.fill_(64)  # music without dynamics
+    noise[2 * PITCHES :] = torch.rand(PITCHES)
+    assert (head.draw(logits, before, noise, torch.tensor(1.0))[0] == 64).all()
 
 
 def test_real_planes_are_the_draw_with_the_gradient_of_the_probability() -> None:

@@ -17,7 +17,7 @@ from pianoai.runtime import scoring
 from pianoai.training import train
 from pianoai.windows import SPLITS, WindowConfig
 
-TINY = Config(24, 2, 1, 32, "nade", 8, 0.0, 0.01)
+TINY = Config(24, 2, 1, 32, "nade", 8, 3, 0.0, 0.01)
 
 
 @pytest.fixture
@@ -68,10 +68,10 @@ def test_the_score_is_that_of_the_runtime(
         for split in ("valid", "test"):
             expected = scoring.score(loaded, matfile.read(mat, split), restrikes=False)["nll"]
             assert run[f"{split}_nll"] == pytest.approx(expected, abs=2e-4)
-        assert run["parameters"] == sum(weight.numel() for weight in checkpoint.weights.values())
+        assert run["parameters"] == sum(weight.numel() for weight in checkpoint.model().parameters())
     printed = capsys.readouterr().out
     assert "  7.05  RNN-NADE (Boulanger-Lewandowski et al. 2012)" in printed
-    assert f"{results['test_nll']:6.2f}  this, 0.02 M parameters" in printed
+    assert f"{results['test_nll']:6.2f}  this, 0.03 M parameters" in printed
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -100,11 +100,18 @@ def overwritten_twice(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
     return torch.cat([second, first.sum(0, keepdim=True)])
 
 
-def rows_stacked(x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    rows = torch.stack([x, y]).repeat(5, 1, 1).transpose(0, 1) * 2  # (2, 5, 6)
-    kept = torch.stack([rows[0], rows[1]])
-    changed = rows.index_copy(1, at.view(1), torch.stack([y, x]).view(2, 1, 6))
+def parts_joined(x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    flat = torch.cat([x, y, x, y, x]) * 2
+    kept = torch.cat([flat[:12], flat[12:]])
+    changed = flat.index_copy(0, at.view(1), y[:1])
     return kept, changed
+
+
+def parts_joined_otherwise(x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    flat = torch.cat([x, y]) * 2
+    rows = torch.cat([x, y]).view(2, 6)
+    changed = (flat * 3).index_copy(0, at.view(1), y[:1])
+    return torch.cat([flat[6:], flat[:6]]), torch.cat([rows[:1], rows[1:]]), changed
 
 
 def copied_and_then_copied_into(x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
@@ -242,7 +249,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
     "row into itself": row_into_itself,
     "overwritten through a wide view": lambda x, y, at: x.expand(5, 6).index_copy(0, at.view(1), y.view(1, 6)) * y,
     "overwritten twice": overwritten_twice,
-    "rows stacked, then overwritten": rows_stacked,
+    "parts joined, then overwritten": parts_joined,
+    "parts joined in another way": parts_joined_otherwise,
     "copied and then copied into": copied_and_then_copied_into,
     "scattered": lambda x, y, at: torch.zeros(6).scatter(0, at.view(1), x[:1]) + x.scatter(0, at.view(1), y[:1]),
     "column copied": lambda x, y, at: torch.stack([x, y]).index_copy(1, at.view(1), y[:2].view(2, 1)) * x,
@@ -274,18 +282,18 @@ def test_a_plan_computes_what_pytorch_does(name: str) -> None:
 def test_a_ring_that_is_not_read_afterwards_is_written_in_place() -> None:
     class Ring(nn.Module):
         def forward(self, memory: Tensor, slot: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-            first = memory[0].index_copy(0, slot, new)
-            second = memory[1].index_copy(0, slot, new + first.sum())
-            return second @ new[0], torch.stack([first, second])
+            first = memory[:12].view(4, 3).index_copy(0, slot, new)
+            second = memory[12:].view(5, 3).index_copy(0, slot, new + first.sum())
+            return second @ new[0], torch.cat([first.view(-1), second.view(-1)])
 
-    example = torch.zeros(2, 4, 3), torch.tensor([1]), torch.ones(1, 3)
+    example = torch.zeros(27), torch.tensor([1]), torch.ones(1, 3)
     trace: Any = torch.jit.trace
     script = archive(trace(Ring(), example))
-    memory = np.zeros((2, 4, 3), np.float32)
+    memory = np.zeros(27, np.float32)
     plan = script.plan("forward", memory, np.array([1]), np.ones((1, 3), np.float32))
     assert plan is not None
     assert plan.outputs[1] is memory
-    expected = torch.arange(24.0).view(2, 4, 3)
+    expected = torch.arange(27.0)
     memory[...] = expected.numpy()
     for slot in (2, 0, 2):
         plan.inputs[1][...], plan.inputs[2][...] = slot, slot + 0.5

@@ -89,7 +89,7 @@ def test_the_whole_prompt_is_fed_in_order_before_the_first_frame() -> None:
     # The state is the sum of all frames before.
     assert [float(total[87]) for total in step.sums[:4]] == [0, 0, 0, 2]
     # The numbers of the seed and the generated frame.
-    expected = np.array([uniform(176, 5, at) for at in range(3)])
+    expected = np.array([uniform(264, 5, at) for at in range(3)])
     assert (np.array(step.noise[3:]) == expected).all()
 
 
@@ -130,11 +130,26 @@ def test_only_choices_are_clipped_and_not_hidden_noise(top_p: float, min_p: floa
         step.noise.append(noise.copy())
         return tiny_step(frame, state, noise[:176], temperature)
 
-    generate(tiny_model(hidden, noise=180), None, 50, 1.0, 5, top_p=top_p, min_p=min_p)
-    free = np.array([uniform(180, 5, at) for at in range(50)])
+    generate(tiny_model(hidden, noise=270), None, 50, 1.0, 5, top_p=top_p, min_p=min_p)
+    free = np.array([uniform(270, 5, at) for at in range(50)])
     noise = np.array(step.noise)
-    np.testing.assert_array_equal(noise[:, 176:], free[:, 176:])
+    np.testing.assert_array_equal(noise[:, 264:], free[:, 264:])
+    tail = Settings(1.0, top_p, min_p).tail
+    assert (tail == 0) == (top_p == 1 and min_p == 0)
+    np.testing.assert_allclose(noise[:, 176:264], tail + (1 - 2 * tail) * free[:, 176:264], atol=1e-7)
     np.testing.assert_allclose(noise[:, :176], free[:, :176].clip(edge, 1 - edge), atol=1e-7)
+
+
+@pytest.mark.parametrize(("top_p", "min_p"), [(0.8, 0.0), (1.0, 0.3), (0.9, 0.5), (0.2, 0.1), (1.0, 1.0)])
+def test_velocities_come_from_the_nucleus_of_what_is_likely_enough(top_p: float, min_p: float) -> None:
+    value = np.linspace(-30, 30, 600_001)
+    density = np.exp(-value) / (1 + np.exp(-value)) ** 2  # logistic
+    by_density = np.argsort(-density, kind="stable")
+    nucleus = value[by_density[: 1 + int(np.searchsorted(np.cumsum(density[by_density]) * 1e-4, top_p))]]
+    likely = value[density >= min_p * density.max()]
+    furthest = min(nucleus.max(), likely.max())
+    tail = Settings(1.0, top_p, min_p).tail
+    assert np.log((1 - tail) / tail) == pytest.approx(furthest, abs=1e-3)
 
 
 def test_an_edge_of_a_half_takes_the_likelier() -> None:
@@ -148,7 +163,7 @@ def test_random_numbers_go_on_where_they_stopped() -> None:
     step = Recorder()
     following = play(tiny_model(step), tiny_model(step).start(), np.zeros(88, np.uint8), Settings(), 3, 7)
     next(following), next(following)
-    assert (np.array(step.noise) == [uniform(176, 3, 7), uniform(176, 3, 8)]).all()
+    assert (np.array(step.noise) == [uniform(264, 3, 7), uniform(264, 3, 8)]).all()
 
 
 def test_reading_is_stepping_without_drawing_and_a_kept_state_lasts() -> None:
@@ -156,7 +171,7 @@ def test_reading_is_stepping_without_drawing_and_a_kept_state_lasts() -> None:
     frames = (np.random.default_rng(1).random((14, 88)) < 0.2).astype(np.uint8) * np.uint8(70)
     state = model.start()
     for frame in frames.astype(np.float32):
-        _, _, state = model.step(frame, state, np.full(176, 0.5, np.float32), np.array(1.0, np.float32))
+        _, _, state = model.step(frame, state, np.full(264, 0.5, np.float32), np.array(1.0, np.float32))
     read = model.read(frames, model.start())
     kept = model.keep(read)
     for one, other in zip(state, read, strict=True):
@@ -242,7 +257,7 @@ def test_a_continuation_alone_begins_the_notes_that_the_prompt_left_sounding() -
 
 def test_metadata_of_a_good_model() -> None:
     found = read_metadata(json.dumps(metadata(window=64, samples=16)).encode(), "m.ts")
-    assert (found.window, found.samples, found.noise) == (64, 16, 176)
+    assert (found.window, found.samples, found.noise) == (64, 16, 264)
     assert found.state == (((88,), "float32"),)
     assert found.calibration["struck"] == (1.0, 0.0)
     assert found.flip_rates["stay"][87] == np.float32(0.8)

@@ -75,12 +75,12 @@ def test_certain_predictions_cost_a_bounded_price() -> None:
 def test_samples_are_runs_of_their_own_and_averaged_before_they_are_calibrated() -> None:
     def noisy(frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
         # Half of what the run's own noise was at the frame before: its state must not be another run's.
-        chances = np.stack([state[0] / 2 + 0.1, noise[88:], noise[:88]])
+        chances = np.stack([state[0] / 2 + 0.1, noise[88:176], noise[:88]])
         return frame, chances.astype(np.float32), (noise[:88],)
 
     model = tiny_model(noisy, samples=16, calibration={"sounding": [2, -0.5], "struck": [1, 0.25]})
     found = predict(model, PIECE)
-    draws = np.array([[uniform(176, 0, sample, at) for at in range(3)] for sample in range(16)])
+    draws = np.array([[uniform(264, 0, sample, at) for at in range(3)] for sample in range(16)])
     sounding = np.zeros((3, 88))
     sounding[1:] = draws[:, :-1, :88].mean(axis=0) / 2
     odds = (sounding + 0.1) / (0.9 - sounding)
@@ -88,7 +88,7 @@ def test_samples_are_runs_of_their_own_and_averaged_before_they_are_calibrated()
     # Struck again, given that it sounds: both hang on the same noise.
     each = np.full((16, 3, 88), 0.1)
     each[:, 1:] += draws[:, :-1, :88] / 2
-    struck = (each * draws[:, :, 88:]).sum(axis=0) / each.sum(axis=0)
+    struck = (each * draws[:, :, 88:176]).sum(axis=0) / each.sum(axis=0)
     assert found[1] == pytest.approx(1 / (1 + np.exp(-0.25) * (1 - struck) / struck), rel=1e-5)
     assert (predict(model, PIECE) == found).all()
 

@@ -1,5 +1,6 @@
 """Tiny models trained on real chorales."""
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from pianoai import checkpoint, collection, windows
 from pianoai.checkpoint import Checkpoint, family
 from pianoai.dataset import RollDataset, batches, collate, transposed
 from pianoai.losses import LossConfig
+from pianoai.metrics import likelihood
 from pianoai.metrics.likelihood import predict
+from pianoai.models.heads import DEVIATION, Independent
 from pianoai.models.muon import Muon, orthogonal
 from pianoai.models.objective import (
     Coverage,
@@ -26,7 +29,7 @@ from pianoai.models.objective import (
     validation_nll,
 )
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import PITCHES, Notes, intensity, make_notes
+from pianoai.runtime.roll import NOISE, PITCHES, Notes, intensity, make_notes
 from pianoai.sources import Piece
 from pianoai.training import Averaging, Diverged, train
 from pianoai.windows import Windows
@@ -42,7 +45,7 @@ BUDGET = TrainConfig(
     transpose=3,
     seed=4,
 )
-LOSS = LossConfig(sounding=1.0, struck=1.0, mse=10.0, cosine=0.2, variance=1.0)
+LOSS = LossConfig(sounding=1.0, struck=1.0, mse=10.0, cosine=0.2, variance=1.0, velocity=0.1)
 TINY: dict[str, dict[str, Any]] = {
     "transformer": {
         "embed_dim": 32,
@@ -51,6 +54,7 @@ TINY: dict[str, dict[str, Any]] = {
         "feedforward": 64,
         "head": "nade",
         "head_units": 8,
+        "recall": 3,
         "dropout": 0.0,
         "learning_rate": 0.01,
     },
@@ -138,6 +142,39 @@ def test_averaging_keeps_the_average_and_trains_the_rest(name: str, music: Windo
     assert curve["valid_nll"].iloc[-1] != pytest.approx(plain_curve["valid_nll"].iloc[-1], rel=1e-3)
     again, _, _ = train(name, config(name), music, replace(budget, averaging=0.9999), LOSS)
     assert all(torch.equal(found.weights[key], again.weights[key]) for key in found.weights)
+
+
+def test_velocities_cost_nothing_where_there_are_no_dynamics(music: Windows) -> None:
+    assert music.velocities() == (64, 64)
+    budget = replace(BUDGET, epochs=2)
+    one, curve, _ = train("transformer", config("transformer"), music, budget, replace(LOSS, velocity=0.0))
+    two, _, _ = train("transformer", config("transformer"), music, budget, replace(LOSS, velocity=9.0))
+    assert all(torch.equal(one.weights[key], two.weights[key]) for key in one.weights)
+    assert (curve["train_velocity"] == 0).all()
+    model, frame, found = two.model(), torch.zeros(PITCHES), set()
+    state = model.initial_state()
+    with torch.no_grad():
+        for _ in range(40):
+            frame, _, state = model.step(frame, state, torch.rand(NOISE), torch.tensor(1.0))
+            found |= set(frame.tolist())
+    assert found == {0, 1, 64}
+    assert likelihood.velocity_scores(predict(two.model(), music, "valid", 1, 0)) == {}
+
+
+def test_velocities_are_learnt(music: Windows) -> None:
+    """Music that is twice as loud in its upper half: nothing but the predicted velocity tells."""
+    frames, upper = np.array(music.frames), np.arange(PITCHES) >= 42
+    chance = np.random.default_rng(1)
+    loud = np.where(upper, 90, 45) + chance.integers(-2, 3, frames.shape)
+    loud_music = replace(music, frames=np.where(frames > 1, loud, frames).astype(np.uint8))
+    assert loud_music.velocities() == (43, 92)
+    budget = replace(BUDGET, epochs=10, patience=10, transpose=0)
+    quick = family("transformer").Config(**TINY["transformer"] | {"learning_rate": 0.03})
+    found, curve, _ = train("transformer", quick, loud_music, budget, replace(LOSS, velocity=1.0))
+    assert curve["train_velocity"].iloc[-1] < 0.8 * curve["train_velocity"].iloc[0]
+    scores = likelihood.velocity_scores(predict(found.model(), loud_music, "valid", 1, 0))
+    assert scores["velocity_mae"] < 0.5 * scores["velocity_mae_recent"]
+    assert found.weights["head.log_deviation"] < math.log(DEVIATION) - 0.1
 
 
 def test_training_ends_early_without_progress(music: Windows) -> None:
@@ -257,8 +294,8 @@ def test_loss_is_the_weighted_sum_of_its_terms(music: Windows) -> None:
     batch = next(batches(music, "valid"))
     torch.manual_seed(0)
     logits = torch.randn(*batch.features.shape[:2], 3, PITCHES)
-    weights = LossConfig(sounding=1.0, struck=2.0, mse=3.0, cosine=4.0, variance=5.0)
-    total, terms = frame_losses(logits, batch, weights)
+    weights = LossConfig(sounding=1.0, struck=2.0, mse=3.0, cosine=4.0, variance=5.0, velocity=6.0)
+    total, terms = frame_losses(logits, batch, weights, Independent())
     expected = sum(weight * terms[name] for name, weight in asdict(weights).items())
     assert total.item() == pytest.approx(float(expected))
     assert min(float(value) for value in terms.values()) > 0
@@ -268,14 +305,14 @@ def test_the_gradient_of_the_mixture_is_that_of_its_likelihood(music: Windows) -
     batch = next(batches(music, "valid"))
     torch.manual_seed(0)
     logits = torch.randn(3, *batch.features.shape[:2], 3, PITCHES, requires_grad=True)
-    likelihood = LossConfig(sounding=1.0, struck=1.0, mse=0.0, cosine=0.0, variance=0.0)
-    total, _ = mixture_losses(logits, batch, likelihood)
+    likelihood = LossConfig(sounding=1.0, struck=1.0, mse=0.0, cosine=0.0, variance=0.0, velocity=0.0)
+    total, _ = mixture_losses(logits, batch, likelihood, Independent())
     (found,) = torch.autograd.grad(total, logits)
     (expected,) = torch.autograd.grad(mixture_nll([frame_nats(each, batch) for each in logits], batch.mask), logits)
     torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
     assert not torch.allclose(found[0], found[1], atol=1e-4)
-    one, terms = mixture_losses(logits[:1], batch, LOSS)
-    same, expected_terms = frame_losses(logits[0], batch, LOSS)
+    one, terms = mixture_losses(logits[:1], batch, LOSS, Independent())
+    same, expected_terms = frame_losses(logits[0], batch, LOSS, Independent())
     assert one.item() == pytest.approx(same.item())
     torch.testing.assert_close(terms, expected_terms)
 
@@ -290,10 +327,10 @@ def test_noise_learns_which_notes_go_together() -> None:
     settings = family("gan").Config(**TINY["gan"] | {"noise_samples": 8, "latent": 2})
     model = family("gan").Model(settings, 2)
     optimizer = Muon.of(model, ("context.taps.", "join."), 0.01, 0.0)
-    likelihood = LossConfig(sounding=1.0, struck=0.0, mse=0.0, cosine=0.0, variance=0.0)
+    likelihood = LossConfig(sounding=1.0, struck=0.0, mse=0.0, cosine=0.0, variance=0.0, velocity=0.0)
     for _ in range(150):
         optimizer.zero_grad()
-        mixture_losses(model.imagine(batch.features, 8), batch, likelihood)[0].backward()  # type: ignore[no-untyped-call]
+        mixture_losses(model.imagine(batch.features, 8), batch, likelihood, model.head)[0].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         logits = torch.cat([model.imagine(batch.features, 8) for _ in range(8)])

@@ -19,7 +19,7 @@ def metadata(**changes: Any) -> dict[str, Any]:
         "family": "tiny",
         "frames_per_beat": 4,
         "window": 3,
-        "noise": 176,
+        "noise": 264,
         "read": 0,
         "reach": 3,
         "state": [{"shape": [88], "dtype": "float32"}],
@@ -40,7 +40,7 @@ def tiny_step(frame: Floats, state: State, noise: Floats, temperature: Floats) -
     sharp = 1 / (1 + np.exp(-np.log(probability / (1 - probability)) / temperature))
     again = 1 / (1 + np.exp(-np.log(AGAIN / (1 - AGAIN)) / temperature))
     sounds = noise[:88] < sharp
-    struck = ~before | (noise[88:] < again)
+    struck = ~before | (noise[88:176] < again)
     cells = np.where(sounds, np.where(struck, 64, 1), 0).astype(np.float32)
     rest = np.full((2, 88), [[AGAIN], [LOUDNESS]], np.float32)
     return cells, np.vstack([probability, rest]).astype(np.float32), (state[0] + frame,)
@@ -66,12 +66,12 @@ def save_archive(path: Path, **changes: Any) -> None:
             sharp = torch.sigmoid(torch.log(probability / (1 - probability)) / temperature)
             repeat = torch.sigmoid(torch.log(again / (1 - again)) / temperature)
             sounds = noise[:88] < sharp
-            struck = torch.logical_or(torch.logical_not(before), noise[88:] < repeat)
+            struck = torch.logical_or(torch.logical_not(before), noise[88:176] < repeat)
             loud = torch.where(struck, torch.full_like(frame, 64), torch.ones_like(frame))
             cells = torch.where(sounds, loud, torch.zeros_like(frame))
             rows = torch.stack([probability, again, torch.full_like(frame, LOUDNESS)])
             return cells, rows, (state[0] + frame,)
 
-    example = (torch.zeros(88), (torch.zeros(88),), torch.rand(176), torch.tensor(1.0))
+    example = (torch.zeros(88), (torch.zeros(88),), torch.rand(264), torch.tensor(1.0))
     traced = torch.jit.freeze(torch.jit.trace(Tiny().eval(), example))  # type: ignore[no-untyped-call]
     torch.jit.save(traced, str(path), _extra_files={METADATA: json.dumps(metadata(**changes))})

@@ -14,7 +14,7 @@ from pianoai.dataset import Batch, batches
 from pianoai.models.base import FrameModel
 from pianoai.models.heads import NoteByNote
 from pianoai.models.objective import before, frame_nats
-from pianoai.runtime.roll import CERTAIN, HELD, PITCHES, Floats, intensity
+from pianoai.runtime.roll import CERTAIN, DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Floats, Roll, intensity
 from pianoai.runtime.scoring import cross_entropy
 from pianoai.windows import Windows, changes
 
@@ -37,6 +37,9 @@ class Predictions:
     struck: Bools  # the pitch is struck
     intensity: Floats  # velocity / 127 of what sounds
     changed: Bools  # (frames,) whether the frame differs from the one before
+    velocity: Floats  # what is predicted of a pitch if it is struck, the lower notes of its frame known
+    recent: Floats  # (frames,) mean velocity of what was struck in the beat before
+    dynamic: Bools  # (frames,) whether the velocities of the piece vary
 
     def onset(self) -> Floats:
         """Probability that a pitch is struck: it sounds, and is new or struck again."""
@@ -79,7 +82,12 @@ def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed:
     for batch, roll in zip(batches(windows, split), windows.rolls(split), strict=True):
         said = predict_window(model, batch, samples, generator)
         parts.append(
-            [*said, roll[:-1] > 0, roll[1:] > 0, roll[1:] > HELD, intensity(np.asarray(roll))[1:], changes(roll)]
+            [
+                *said[:-1],
+                *(roll[:-1] > 0, roll[1:] > 0, roll[1:] > HELD, intensity(np.asarray(roll))[1:], changes(roll)),
+                *(said[-1], recent_velocity(roll, windows.frames_per_beat)),
+                np.full(len(roll) - 1, len(np.unique(roll[roll > HELD])) > 1),
+            ]
         )
     return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -87,19 +95,22 @@ def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed:
 @torch.no_grad()
 def predict_window(
     model: FrameModel, batch: Batch, samples: int, generator: torch.Generator
-) -> tuple[Floats, Floats, Floats, NDArray[np.float64]]:
-    """For one window p(sounds), p(struck again if it sounds), p(sounds) * intensity, each (time, 88); nats (time,).
+) -> tuple[Floats, Floats, Floats, NDArray[np.float64], Floats]:
+    """For one window p(sounds), p(struck again if it sounds), p(sounds) * intensity, each (time, 88); nats (time,);
+    velocities (time, 88) if struck.
 
     The second is the mean of p(sounds and is struck again) over that of p(sounds). The likelihood of a frame is the
     mean over the model's own noise of what it is under each: a mixture.
     """
     shape = (*batch.features.shape[:2], model.latent)
     total = torch.zeros(3, shape[1], PITCHES)
+    velocity = torch.zeros(shape[1], PITCHES)
     nats: list[Tensor] = []
     for _ in range(samples if model.latent else 1):
         context = model(batch.features, torch.rand(*shape, generator=generator))
         logits = model.head(context, batch.targets)
         nats.append(frame_nats(logits, batch)[0])
+        velocity += model.head.velocity(logits[0, :, 2])
         if isinstance(model.head, NoteByNote):
             total += model.head.marginals(context[0], before(batch)[0], samples, generator)
         else:
@@ -107,7 +118,18 @@ def predict_window(
             total += torch.stack([sounds, sounds * again, sounds * loud])
     sounds, both, loudness = (total / len(nats)).numpy()
     mixture = np.log(len(nats)) - torch.logsumexp(-torch.stack(nats).double(), 0)
-    return sounds, both / np.maximum(sounds, 1e-12), loudness, mixture.numpy()
+    return sounds, both / np.maximum(sounds, 1e-12), loudness, mixture.numpy(), (velocity / len(nats)).numpy()
+
+
+def recent_velocity(roll: Roll, frames_per_beat: int) -> Floats:
+    """Mean velocity of what is struck in the beat before each frame of a roll but the first, (frames - 1,).
+
+    DEFAULT_VELOCITY where nothing is: the baseline for predicted velocities.
+    """
+    struck = roll > HELD
+    sums = np.cumsum([np.where(struck, roll, 0).sum(1), struck.sum(1)], 1, np.float64)  # (2, frames)
+    total, count = sums[:, :-1] - np.pad(sums, ((0, 0), (frames_per_beat, 0)))[:, : len(roll) - 1]
+    return np.where(count > 0, total / np.maximum(count, 1), DEFAULT_VELOCITY).astype(np.float32)
 
 
 def nll(predictions: Predictions) -> NDArray[np.float64]:
@@ -193,6 +215,23 @@ def scores(raw: Predictions, calibration: Calibration, thresholds: Thresholds, j
         "onset_f1": onset_f1,
         "average_precision": float(average_precision_score(predictions.truth.ravel(), predictions.sounds.ravel())),
         "raw": values(raw, joint),
+        **velocity_scores(predictions),
+    }
+
+
+def velocity_scores(predictions: Predictions) -> dict[str, float]:
+    """Mean absolute errors of the velocity of struck notes, of 127: the model's, and that of the mean of the last beat.
+
+    Over pieces with dynamics; nothing where there are none.
+    """
+    struck = predictions.struck & predictions.dynamic[:, None]
+    if not struck.any():
+        return {}
+    true = LOUDEST * predictions.intensity[struck]
+    recent = np.broadcast_to(predictions.recent[:, None], struck.shape)[struck]
+    return {
+        "velocity_mae": float(np.abs(predictions.velocity[struck] - true).mean()),
+        "velocity_mae_recent": float(np.abs(recent - true).mean()),
     }
 
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig, masked_mean
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import FEATURES, output_layer, real_planes, split_logits
+from pianoai.models.frame import FEATURES, output_layer, real_planes, relative, split_logits
 from pianoai.models.muon import Muon
 from pianoai.models.objective import (
     Coverage,
@@ -96,20 +96,20 @@ class Generator(FrameModel):
         )
         self.out = output_layer(config.width)
 
-    def logits(self, context: Tensor, latent: Tensor) -> Tensor:
-        """(…, width), (…, latent) uniform in [0, 1) -> (…, 3, 88)."""
+    def logits(self, context: Tensor, latent: Tensor, features: Tensor) -> Tensor:
+        """(…, width), (…, latent) uniform in [0, 1), planes of the last frame (…, 264) -> (…, 3, 88)."""
         joined = torch.cat([context, 2 * latent - 1], -1)
-        return split_logits(self.out(self.join(joined)))
+        return relative(split_logits(self.out(self.join(joined))), features)
 
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward."""
-        return self.logits(self.context(pad_window(features, self.window)), latent)
+        return self.logits(self.context(pad_window(features, self.window)), latent, features)
 
     def imagine(self, features: Tensor, samples: int) -> Tensor:
         """See FrameModel.imagine; what noise does not change is computed once."""
         context = self.context(pad_window(features, self.window))
         latent = torch.rand(samples, *context.shape[:2], self.latent)
-        return self.logits(context.expand(samples, *context.shape), latent)
+        return self.logits(context.expand(samples, *context.shape), latent, features)
 
     def initial_state(self) -> State:
         """A window of silence (window, 264)."""
@@ -119,7 +119,7 @@ class Generator(FrameModel):
         """See FrameModel.step_context; the memory is the window of planes."""
         memory = torch.cat([memory[1:], features.unsqueeze(0)])
         context = self.context(memory.unsqueeze(0))
-        return self.logits(context[0, 0], latent), memory
+        return self.logits(context[0, 0], latent, features), memory
 
     def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
@@ -194,7 +194,7 @@ class AdversarialTraining(pl.LightningModule):
             real, drawn = self.critic.score(context, batch.targets), self.critic.score(context, shown)
             loss = self.critic_loss(real, drawn, batch.mask)
             self.descend(critic, loss + self.roughness(context, batch.targets, shown, batch.mask))
-        total, terms = mixture_losses(logits, batch, self.loss_config)
+        total, terms = mixture_losses(logits, batch, self.loss_config, self.model.head)
         with torch.no_grad():
             context = self.critic.read(batch.features)
         adversarial = self.generator_loss(self.critic.score(context, fake), batch.mask)
@@ -209,7 +209,8 @@ class AdversarialTraining(pl.LightningModule):
 
     def pull(self, loss: Tensor) -> Tensor:
         """The norm of the generator's gradient of one part of what it minimises."""
-        return nn.utils.get_total_norm(torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True))
+        slopes = torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True, allow_unused=True)
+        return nn.utils.get_total_norm([slope for slope in slopes if slope is not None])
 
     def descend(self, optimizer: Any, loss: Tensor) -> Tensor:
         """One clipped step of one of the two optimisers; returns the norm of the gradient as it was."""

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from pianoai.models.frame import step_planes
 from pianoai.models.heads import Head, Independent
-from pianoai.runtime.roll import PITCHES
+from pianoai.runtime.roll import NOISE
 
 READ = 16  # frames that are read at once, if the window is not shorter
 State = tuple[Tensor, Tensor, Tensor]  # a model's memory, frames seen, intensities now
@@ -51,7 +51,7 @@ class FrameModel(nn.Module):
         """Read one roll row (88,): the context of the next, and the new state."""
         memory, position, intensity = state
         features, intensity = step_planes(frame, intensity)
-        context, memory = self.step_context(features, memory, position, noise[2 * PITCHES :])
+        context, memory = self.step_context(features, memory, position, noise[NOISE:])
         return context, (memory, position + 1, intensity)
 
     def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,4 +75,4 @@ class FrameModel(nn.Module):
     @property
     def noise(self) -> int:
         """How many uniform numbers a step takes."""
-        return 2 * PITCHES + self.latent
+        return NOISE + self.latent

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, SOFTEST
+from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, NOISE, PITCHES
 
 FEATURES = 3 * PITCHES  # of a frame that a model reads: sounding, struck, intensity
-OUTPUTS = 3  # rows of logits: sounds, is struck again if it sounds and sounded before, intensity if struck
+KINDS = 2  # of what is seen of a pitch besides how loud it is: it sounds, it is struck
+# Rows of logits: sounds, is struck again if it sounds and sounded before, intensity if struck, which is the median.
+OUTPUTS = 3
 RARELY = -3.0  # the logit of about one pitch in twenty
 
 
@@ -28,32 +30,16 @@ def step_planes(frame: Tensor, intensity: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([(frame > 0).float(), (frame > HELD).float(), now]), now
 
 
-def draw(logits: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    """The next roll row (88,) and its probabilities (3, 88), from logits (3, 88) and the row before.
+def noise_quantiles(frame: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
+    """What logits (3, 88) are drawn with: the values of a logistic distribution that random numbers stand for, (3, 88).
 
-    `noise` (176,) is uniform in [0, 1): a pitch sounds where its number is below the probability.
-    `temperature` divides the logits for drawing; the probabilities are those at temperature 1.
+    `noise` (264 or more,) is uniform in [0, 1), and the deviation of the distribution is `temperature`. A number u is
+    below sigmoid(l / t) where the logit l is above t log(u / (1 - u)): so it is seen whether a pitch sounds, and is
+    struck again, which one that did not sound in the row before always is. The third is for its velocity.
     """
-    return cells(logits, limits(frame, noise, temperature))
-
-
-def limits(frame: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
-    """The logits (2, 88) above which a pitch sounds, and is struck again; see `draw`.
-
-    A uniform number u is below sigmoid(l / t) where the logit l is above t log(u / (1 - u)). What did not sound in the
-    row before is always struck.
-    """
-    uniform = noise[: 2 * PITCHES].view(2, PITCHES)
-    sounds, again = (temperature * torch.log(uniform / (1 - uniform))).unbind(0)
-    return torch.stack([sounds, torch.where(frame > 0, again, torch.full_like(again, float("-inf")))])
-
-
-def cells(logits: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
-    """The row (88,) of what is above the limits (2, 88), and the probabilities (3, 88)."""
-    probabilities = torch.sigmoid(logits)
-    velocity = torch.clamp(torch.round(probabilities[2] * LOUDEST), SOFTEST, LOUDEST)
-    sounding = torch.where(logits[1] > limits[1], velocity, torch.full_like(velocity, HELD))
-    return torch.where(logits[0] > limits[0], sounding, torch.zeros_like(sounding)), probabilities
+    uniform = noise[:NOISE].view(3, PITCHES)
+    sounds, again, loud = (temperature * torch.log(uniform / (1 - uniform))).unbind(0)
+    return torch.stack([sounds, torch.where(frame > 0, again, torch.full_like(again, float("-inf"))), loud])
 
 
 def output_layer(width: int) -> nn.Linear:
@@ -67,6 +53,20 @@ def output_layer(width: int) -> nn.Linear:
 def split_logits(out: Tensor) -> Tensor:
     """(…, 264) -> (…, 3, 88)."""
     return out.view(*out.shape[:-1], OUTPUTS, PITCHES)
+
+
+def relative(logits: Tensor, features: Tensor) -> Tensor:
+    """Logits (…, 3, 88) whose last row was meant relative to how loud it is now, from the planes (…, 264) of now.
+
+    That is the mean intensity of what sounds, or the usual one where nothing does.
+    """
+    sounding, intensity = features[..., :PITCHES].sum(-1), features[..., 2 * PITCHES :].sum(-1)
+    usual = torch.full_like(sounding, DEFAULT_VELOCITY / LOUDEST)
+    mean = torch.where(sounding > 0, intensity / torch.clamp(sounding, 1, PITCHES), usual)
+    mean = torch.clamp(mean, 0.5 / LOUDEST, 1 - 0.5 / LOUDEST)
+    level = torch.log(mean / (1 - mean))
+    added = level.unsqueeze(-1).unsqueeze(-1) * torch.tensor([[0.0], [0.0], [1.0]])
+    return logits + added
 
 
 def real_planes(logits: Tensor, before: Tensor, sounds: Tensor, again: Tensor) -> Tensor:

@@ -3,19 +3,32 @@
 A model says what it expects of the next frame as a *context*, and its head makes the frame of that.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pianoai.models.frame import OUTPUTS, cells, draw, limits, output_layer, split_logits
-from pianoai.runtime.roll import NO_NOTE, PITCHES
+from pianoai.models.frame import KINDS, OUTPUTS, noise_quantiles, output_layer, relative, split_logits
+from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, PITCHES, SOFTEST
 
-NEIGHBOURS = 12  # semitones to either side that a pitch sees of the last frame
-KINDS = 2  # of what is seen of a pitch: it sounds, it is struck
+DEVIATION = 0.3  # of the logit of an intensity, at first: some 9 of 127 velocities
+TOLD = 4  # numbers that every pitch is told of what the model remembers
+MIXED = 16  # numbers of a pitch between the two layers that look at its surroundings
 
 
 class Head(nn.Module):
-    """Makes a frame of a *context*: of what a model expects after the frames that it has heard."""
+    """Makes a frame of a *context*: of what a model expects after the frames that it has heard.
+
+    The velocity of a struck note is drawn from a logistic distribution on the logit of the intensity. Its deviation is
+    learnt, and it lies between the lowest and the highest velocity of the training music.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_deviation = nn.Parameter(torch.tensor(math.log(DEVIATION)))
+        self.register_buffer("velocities", torch.tensor([SOFTEST, LOUDEST], dtype=torch.float32))
+        self.velocities: Tensor
 
     def forward(self, context: Tensor, following: Tensor) -> Tensor:
         """Logits (…, 3, 88): the pitch sounds; is struck again if it sounds and sounded before; intensity if struck.
@@ -25,8 +38,24 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        """The next roll row (88,) and the probabilities (3, 88) it was drawn with, at temperature 1; see `draw`."""
+        """The next roll row (88,) and the probabilities (3, 88) it was drawn with, at temperature 1.
+
+        From the row before, and `noise` (264,), uniform in [0, 1): a pitch sounds where its number is below its
+        probability. `temperature` divides the logits for drawing, and multiplies the deviation of velocities.
+        """
         raise NotImplementedError
+
+    def velocity(self, logits: Tensor) -> Tensor:
+        """Velocities, of any shape, from the logits of intensities."""
+        lowest, highest = self.velocities.unbind(0)
+        return torch.minimum(torch.maximum(LOUDEST * torch.sigmoid(logits), lowest), highest)
+
+    def cells(self, logits: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+        """The row (88,) that `noise_quantiles` (3, 88) draw from logits (3, 88), and the probabilities (3, 88)."""
+        velocity = torch.round(self.velocity(logits[2] + torch.exp(self.log_deviation) * quantiles[2]))
+        sounding = torch.where(logits[1] > quantiles[1], velocity, torch.full_like(velocity, HELD))
+        row = torch.where(logits[0] > quantiles[0], sounding, torch.zeros_like(sounding))
+        return row, torch.sigmoid(logits)
 
 
 class Independent(Head):
@@ -38,7 +67,7 @@ class Independent(Head):
 
     def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """See Head.draw."""
-        return draw(context, frame, noise, temperature)
+        return self.cells(context, noise_quantiles(frame, noise, temperature))
 
 
 class PitchByPitch(Independent):
@@ -48,48 +77,76 @@ class PitchByPitch(Independent):
         super().__init__()
         self.out = output_layer(width)
 
-    def context(self, x: Tensor, features: Tensor) -> Tensor:
-        """(…, 3, 88) from x (…, width); the planes of the last frame are not used."""
-        return split_logits(self.out(x))
+    def context(self, x: Tensor, features: Tensor, found: Tensor | None) -> Tensor:
+        """(…, 3, 88) from x (…, width) and the planes of the last frame (…, 264); `found` is not used."""
+        return relative(split_logits(self.out(x)), features)
+
+
+class Surroundings(nn.Module):
+    """A linear layer of what lies around each pitch: a convolution along pitch, so that weights hold for all pitches."""
+
+    def __init__(self, channels: int, outputs: int, taps: int, spacing: int) -> None:
+        super().__init__()
+        self.taps = taps
+        self.spacing = spacing  # semitones from one tap to the next
+        self.weight = nn.Parameter(torch.empty(outputs, taps * channels))
+        nn.init.uniform_(self.weight, -((taps * channels) ** -0.5), (taps * channels) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, 88, channels) -> (…, 88, outputs)."""
+        margin = self.taps // 2 * self.spacing
+        if x.ndim == 2:  # a convolution is slow for one frame
+            span = 2 * margin + 1
+            around = F.pad(x, (0, 0, margin, margin)).unfold(0, span, 1)[..., :: self.spacing]
+            return F.linear(around.transpose(1, 2).flatten(1), self.weight, self.bias)
+        kernel = self.weight.view(len(self.weight), 1, self.taps, -1).permute(0, 3, 1, 2)
+        rows = x.flatten(0, -3).transpose(1, 2).unsqueeze(2)  # in memory the channels stay last
+        found = F.conv2d(rows, kernel, self.bias, padding=(0, margin), dilation=(1, self.spacing))
+        return found.squeeze(2).transpose(1, 2).view(*x.shape[:-1], -1)
 
 
 class NoteByNote(Head):
     """A neural autoregressive distribution over the pitches of a frame (NADE: Larochelle and Murray 2011).
 
-    Every pitch has `units` hidden numbers. They are a sum: of what the model remembers, of the pitch itself, of its
-    neighbours in the last frame, and of each lower note that sounds in this frame. What a note or a neighbour adds
-    depends on its interval to the pitch, so what is learnt of a chord holds wherever it lies (Johnson 2017 ties
-    weights so too).
+    Every pitch has `units` hidden numbers. They are a sum: of what the model remembers, of the pitch itself, of what
+    was found of it and its surroundings in earlier frames, and of each lower note that sounds in this frame. What a
+    note or a neighbour adds depends on its interval to the pitch, so what is learnt of a chord holds wherever it lies
+    (Johnson 2017 ties weights so too).
     """
 
-    def __init__(self, width: int, units: int) -> None:
+    def __init__(self, width: int, units: int, found: int) -> None:
         super().__init__()
         self.units = units
         self.logits = output_layer(width)
         self.memory = nn.Linear(width, units)
         self.pitch = nn.Parameter(0.1 * torch.randn(PITCHES, units))
-        self.neighbours = nn.Linear(KINDS * (2 * NEIGHBOURS + 1), units)
+        self.told = nn.Linear(width, PITCHES * TOLD)
+        self.near = Surroundings(found + KINDS + TOLD, MIXED, taps=7, spacing=1)
+        self.far = Surroundings(MIXED, units, taps=5, spacing=7)
         # What a note adds to pitches 1, 2, … semitones above it: because it sounds, and besides if it is struck.
         self.below = nn.Parameter(0.1 * torch.randn(KINDS, PITCHES - 1, units))
         self.out = nn.Linear(units, OUTPUTS, bias=False)
         self.register_buffer("keys", 2 * torch.arange(PITCHES), persistent=False)
         self.keys: Tensor
 
-    def context(self, x: Tensor, features: Tensor) -> Tensor:
+    def context(self, x: Tensor, features: Tensor, found: Tensor | None) -> Tensor:
         """(…, 88, units + 3): hidden numbers before any note of the frame is known, and logits that they add to.
 
-        From x (…, width) and the planes (…, 264) of the last frame.
+        From x (…, width), the planes (…, 264) of the last frame, and what was found of each pitch (…, 88, channels).
         """
-        seen = features[..., : KINDS * PITCHES].reshape(*features.shape[:-1], KINDS, PITCHES)
-        around = F.pad(seen, (NEIGHBOURS, NEIGHBOURS)).unfold(-1, 2 * NEIGHBOURS + 1, 1)  # (…, kinds, 88, 25)
-        around = around.transpose(-3, -2).flatten(-2)
-        hidden = self.neighbours(around) + self.memory(x).unsqueeze(-2) + self.pitch
-        return torch.cat([hidden, split_logits(self.logits(x)).transpose(-2, -1)], -1)
+        assert found is not None
+        last = features[..., : KINDS * PITCHES].view(*x.shape[:-1], KINDS, PITCHES).transpose(-2, -1)
+        told = self.told(x).view(*x.shape[:-1], PITCHES, TOLD)
+        around = self.far(F.relu(self.near(torch.cat([found, last, told], -1))))
+        hidden = around + (self.memory(x).unsqueeze(-2) + self.pitch)
+        logits = relative(split_logits(self.logits(x)), features)
+        return torch.cat([hidden, logits.transpose(-2, -1)], -1)
 
     def forward(self, context: Tensor, following: Tensor) -> Tensor:
         """Logits (…, 3, 88) of each pitch given the lower ones of the frame that came, as planes (…, 264)."""
         added = following[..., : KINDS * PITCHES] @ self.chords()
-        return self.told(context, added.view(*added.shape[:-1], PITCHES, self.units))
+        return self.given_notes(context, added.view(*added.shape[:-1], PITCHES, self.units))
 
     def chords(self) -> Tensor:
         """What each note adds to each pitch, (2 * 88, 88 * units): zeros up to its own, then `below`."""
@@ -102,24 +159,24 @@ class NoteByNote(Head):
         """The same for one frame: context (88, units + 3), planes (264,). It needs no table of all chords."""
         notes = following[: KINDS * PITCHES].view(KINDS, PITCHES)
         lower = F.pad(notes, (PITCHES - 1, 0)).unfold(-1, PITCHES - 1, 1)[:, :PITCHES]  # (2, 88, 87), nearest last
-        return self.told(context, torch.matmul(lower, self.below.flip(1)).sum(0))
+        return self.given_notes(context, torch.matmul(lower, self.below.flip(1)).sum(0))
 
-    def told(self, context: Tensor, added: Tensor) -> Tensor:
+    def given_notes(self, context: Tensor, added: Tensor) -> Tensor:
         """Logits (…, 3, 88) from a context and what notes add to its hidden numbers, (…, 88, units)."""
         return self.speak(context[..., : self.units] + added, context[..., self.units :])
 
     def speak(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """Logits (…, 3, 88) from hidden numbers (…, 88, units) and the logits (…, 88, 3) that they add to."""
-        said: Tensor = logits + self.out(F.relu(hidden))
+        said: Tensor = logits + self.out(F.gelu(hidden, approximate="tanh"))
         return said.transpose(-2, -1)
 
     def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """See Head.draw; a probability is that of a pitch given the lower ones that were drawn."""
-        hidden, logits, limits, last = self.begin(context, frame, noise, temperature)
+        hidden, logits, quantiles, last = self.begin(context, frame, noise, temperature)
         said = logits.transpose(0, 1)
         while bool(last < NO_NOTE):
-            hidden, last, said = self.turn(hidden, last, logits, limits)
-        return cells(said, limits)
+            hidden, last, said = self.turn(hidden, last, logits, quantiles)
+        return self.cells(said, quantiles)
 
     @torch.no_grad()
     def marginals(self, context: Tensor, sounded: Tensor, samples: int, generator: torch.Generator) -> Tensor:
@@ -134,7 +191,7 @@ class NoteByNote(Head):
         for pitch in range(PITCHES):
             # What notes 1, 2, … semitones below add, the nearest last.
             added = sum(notes[kind, ..., :pitch] @ self.below[kind, :pitch].flip(0) for kind in range(KINDS))
-            said = torch.sigmoid(self.told(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2)))
+            said = torch.sigmoid(self.given_notes(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2)))
             sounds, again, intensity = said[..., 0].unbind(-1)  # each (samples, frames)
             found[:, :, pitch] = torch.stack([sounds, sounds * again, sounds * intensity]).mean(1)
             chance = torch.rand(2, samples, frames, generator=generator)
@@ -145,12 +202,13 @@ class NoteByNote(Head):
     def begin(
         self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the first turn takes: hidden numbers (88, units), logits (88, 3), limits (2, 88), no last note."""
+        """What the first turn takes: hidden numbers (88, units), logits (88, 3), quantiles (3, 88), no last note."""
         hidden, logits = context[:, : self.units], context[:, self.units :]
-        return hidden.clone(), logits.clone(), limits(frame, noise, temperature), torch.full_like(self.keys[0], -1)
+        quantiles = noise_quantiles(frame, noise, temperature)
+        return hidden.clone(), logits.clone(), quantiles, torch.full_like(self.keys[0], -1)
 
-    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw the next note: the lowest pitch above the last note whose logit is above its limit.
+    def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw the next note: the lowest pitch above the last note whose logit is above its quantile.
 
         Pitches below it are silent, so nothing is added for them, and one turn a note is enough. A note is told by its
         key: twice its pitch, and one more if it is held. Returns the new `hidden`, the note, NO_NOTE where there is
@@ -158,8 +216,8 @@ class NoteByNote(Head):
         stay what they are, so those of the last turn are the frame's.
         """
         said = self.speak(hidden, logits)
-        keys = torch.where(said[1] > limits[1], self.keys, self.keys + 1)
-        sounds = torch.logical_and(said[0] > limits[0], self.keys > last)
+        keys = torch.where(said[1] > quantiles[1], self.keys, self.keys + 1)
+        sounds = torch.logical_and(said[0] > quantiles[0], self.keys > last)
         note = torch.where(sounds, keys, torch.full_like(keys, NO_NOTE)).amin()
         chord = torch.index_select(self.chord_rows(), 0, self.keys + (NO_NOTE + 1) - note)
         return hidden + chord.squeeze(1), note, said

@@ -13,8 +13,9 @@ from pianoai import losses
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
 from pianoai.models.base import FrameModel
+from pianoai.models.heads import Head
 from pianoai.params import bounded
-from pianoai.runtime.roll import CERTAIN, LOWEST_PITCH, PITCHES
+from pianoai.runtime.roll import CERTAIN, LOUDEST, LOWEST_PITCH, PITCHES
 
 OCTAVE = 12  # pitch classes
 
@@ -39,8 +40,11 @@ def before(batch: Batch) -> Tensor:
     return batch.features[..., :PITCHES]
 
 
-def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the terms for logits (batch, time, 3, 88), and each term by name, unweighted."""
+def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig, head: Head) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the terms for logits (batch, time, 3, 88), and each term by name, unweighted.
+
+    The `head` that they come from says how velocities are distributed around theirs.
+    """
     sounds, struck, intensity = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
     logits_sounds, logits_struck, logits_intensity = logits.unbind(-2)
     predicted = torch.sigmoid(logits_sounds) * torch.sigmoid(logits_intensity)
@@ -50,12 +54,17 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig) -> tuple[Ten
         "mse": losses.mse(predicted, intensity, batch.mask),
         "cosine": losses.cosine(predicted, intensity, batch.mask),
         "variance": losses.variance(predicted, intensity, batch.mask),
+        "velocity": losses.velocity(
+            logits_intensity, head.log_deviation, LOUDEST * intensity, struck, batch.mask, head.velocities
+        ),
     }
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))
     return total, {name: value.detach() for name, value in terms.items()}
 
 
-def mixture_losses(logits: Tensor, batch: Batch, weights: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def mixture_losses(
+    logits: Tensor, batch: Batch, weights: LossConfig, head: Head
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The same for noise samples of every frame, logits (samples, batch, time, 3, 88), so that noise comes to matter.
 
     A sample counts by its share in the likelihood of the frame that came, r_k = p_k / sum_j p_j. With r held constant,
@@ -69,7 +78,7 @@ def mixture_losses(logits: Tensor, batch: Batch, weights: LossConfig) -> tuple[T
     repeated = Batch(
         batch.features.repeat(samples, 1, 1), batch.targets.repeat(samples, 1, 1), (share * batch.mask).flatten(0, 1)
     )
-    return frame_losses(logits.flatten(0, 1), repeated, weights)
+    return frame_losses(logits.flatten(0, 1), repeated, weights, head)
 
 
 def frame_nats(logits: Tensor, batch: Batch) -> Tensor:

@@ -36,7 +36,7 @@ class LikelihoodTraining(pl.LightningModule):
         """One step; logs every term."""
         latent = torch.rand(*batch.features.shape[:2], self.model.latent)
         total, terms = frame_losses(
-            self.model.head(self.model(batch.features, latent), batch.targets), batch, self.loss_config
+            self.model.head(self.model(batch.features, latent), batch.targets), batch, self.loss_config, self.model.head
         )
         self.log_dict({f"train_{name}": value for name, value in terms.items()}, on_epoch=True, on_step=False)
         return total

@@ -1,14 +1,16 @@
 """A decoder-only Transformer over frames, with attention banded to a window and a step with a ring of keys."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from pianoai.models.attention import SHARPNESS, banded_attention, normalise, rotate, rotations
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import FEATURES
+from pianoai.models.frame import FEATURES, KINDS
 from pianoai.models.heads import NoteByNote, PitchByPitch
+from pianoai.models.recall import Recall
 from pianoai.models.supervised import LikelihoodTraining
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
@@ -25,6 +27,7 @@ class Config:
     feedforward: int = bounded(least=1)
     head: str = bounded(choices=("nade", "independent"))
     head_units: int = bounded(least=1, most=1024)
+    recall: int = bounded(least=1, most=64)
     dropout: float = bounded(least=0, most=0.9)
     learning_rate: float = bounded(least=0)
 
@@ -39,63 +42,6 @@ class Config:
 
 
 Training = LikelihoodTraining
-SHARPNESS = 1.5  # of queries and of keys, at first
-
-
-def rotations(window: int, width: int) -> Tensor:
-    """Cosines and sines (4 * window, 2, width) of rotary positions (Su et al. 2021), as `rotate` takes them.
-
-    The original's frequencies are replaced by whole turns per 4 * window frames, spaced geometrically
-    from one turn up to one turn in two frames: positions then repeat exactly after 4 * window frames, so that
-    generation goes on for ever without a growing number, and no two distances within the band look alike.
-    """
-    period = 4 * window
-    turns = torch.logspace(0, torch.log2(torch.tensor(period / 2)).item(), width // 2, 2).round()
-    parts = torch.arange(period)[:, None] * turns.long() % period  # whole numbers, so that repeats are exact
-    angles = 2 * torch.pi * parts.double() / period
-    cos, sin = angles.cos(), angles.sin()
-    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], 1).float()
-
-
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn the pairs (first half, second half) of x (…, width) by turn (…, 2, width)."""
-    first, second = x.chunk(2, -1)
-    cos, sin = turn.unbind(-2)
-    return x * cos + torch.cat([second, first], -1) * sin
-
-
-def banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """Causal attention in which a frame sees itself and the window - 1 frames before it.
-
-    q, k, v (batch, heads, time, width). Time is cut into chunks of `window`; a chunk attends to itself and the
-    chunk before, so the cost grows with time and not with its square.
-    """
-    batch, heads, time, width = q.shape
-    chunks = -(-time // window)
-    pad = chunks * window - time
-
-    def chunked(x: Tensor) -> Tensor:  # -> (batch, chunks, heads, window, width)
-        return F.pad(x, (0, 0, 0, pad)).view(batch, heads, chunks, window, width).transpose(1, 2)
-
-    def with_previous(x: Tensor) -> Tensor:  # -> (batch * chunks, heads, 2 * window, width)
-        return torch.cat([F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1], x], -2).flatten(0, 1)
-
-    at = torch.arange(window, device=q.device)[:, None]
-    of = torch.arange(2 * window, device=q.device)
-    band = (of > at) & (of <= at + window)  # (window, 2 * window)
-    real = (torch.arange(chunks, device=q.device)[:, None] > 0) | (of >= window)  # (chunks, 2 * window)
-    mask = (band & real[:, None, :])[:, None].repeat(batch, 1, 1, 1)
-    out = F.scaled_dot_product_attention(
-        chunked(q).flatten(0, 1), with_previous(chunked(k)), with_previous(chunked(v)), attn_mask=mask
-    )
-    return out.view(batch, chunks, heads, window, width).transpose(1, 2).flatten(2, 3)[:, :, :time]
-
-
-def normalise(x: Tensor) -> Tensor:
-    """x (…, width) scaled to a root mean square of 1."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
-
-
 class Block(nn.Module):
     """Pre-norm block: attention, then a feed-forward layer, each added to its input.
 
@@ -167,26 +113,29 @@ class Block(nn.Module):
 
 
 class Model(FrameModel):
-    """The Transformer: planes of a frame -> width -> blocks -> head."""
+    """The Transformer: planes of a frame -> width -> blocks -> head, which may recall earlier planes."""
 
     head: NoteByNote | PitchByPitch
 
     def __init__(self, config: Config, window: int) -> None:
         super().__init__(window, latent=0)
-        self.shape = (config.blocks, 2, config.heads, window, config.embed_dim // config.heads)
-        self.embed = nn.Linear(FEATURES, config.embed_dim)
-        self.blocks = nn.ModuleList(Block(config, window) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.embed_dim)
         width = config.embed_dim
-        self.head = NoteByNote(width, config.head_units) if config.head == "nade" else PitchByPitch(width)
+        self.ring = (2, config.heads, window, width // config.heads)
+        self.embed = nn.Linear(FEATURES, width)
+        self.blocks = nn.ModuleList(Block(config, window) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(width)
+        self.recall = Recall(width, config.recall, window) if config.head == "nade" else None
+        self.head = PitchByPitch(width)
+        if self.recall is not None:
+            self.head = NoteByNote(width, config.head_units, self.recall.channels)
         self.dropout = nn.Dropout(config.dropout)
-        self.register_buffer("turns", rotations(window, config.embed_dim // config.heads), persistent=False)
+        self.register_buffer("turns", rotations(window, width // config.heads), persistent=False)
         self.turns: Tensor
 
     @property
     def reach(self) -> int:
-        """See FrameModel.reach: every block looks window - 1 frames further back."""
-        return len(self.blocks) * (self.window - 1) + 1
+        """See FrameModel.reach: every block looks window - 1 frames further back, and so does recalling."""
+        return (len(self.blocks) + (self.recall is not None)) * (self.window - 1) + 1
 
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward; `latent` is not used."""
@@ -195,24 +144,45 @@ class Model(FrameModel):
         x = self.dropout(self.embed(features))
         for block in self.blocks:
             x = block(x, turn)
-        return self.head.context(self.norm(x), features)
+        x = self.norm(x)
+        return self.head.context(x, features, None if self.recall is None else self.recall(x, features))
 
     def initial_state(self) -> State:
-        """Empty rings (blocks, 2, heads, window, width per head)."""
-        return torch.zeros(self.shape), torch.tensor(0), torch.zeros(PITCHES)
+        """Empty rings of every block, then the state of recalling, as one array: it is written in place."""
+        return self.joined(self.parts()), torch.tensor(0), torch.zeros(PITCHES)
+
+    def parts(self) -> list[Tensor]:
+        """The memory before the first frame: rings (2, heads, window, width per head), and what recalling keeps."""
+        rings = [torch.zeros(self.ring) for _ in self.blocks]
+        return rings + ([] if self.recall is None else self.recall.initial_state())
+
+    def joined(self, parts: list[Tensor]) -> Tensor:
+        """Parts of the memory one after the other."""
+        return torch.cat([part.view(-1) for part in parts])
+
+    def split(self, memory: Tensor) -> list[Tensor]:
+        """The memory in parts."""
+        found, begin = [], 0
+        for part in self.parts():
+            end = begin + math.prod(part.shape)
+            found.append(memory[begin:end].view(part.shape))
+            begin = end
+        return found
 
     def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See FrameModel.step_context."""
         slot = (position % self.window).view(1)
         barred = torch.where(torch.arange(self.window) <= position, 0.0, float("-inf"))
         turn = torch.index_select(self.turns, 0, (position % (4 * self.window)).view(1))[0]
-        x = self.embed(features)
-        rings: list[Tensor] = []
+        x, parts, found = self.embed(features), self.split(memory), None
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            x, ring = block.step(x, memory[index], turn, slot, barred)
-            rings.append(ring)
-        return self.head.context(self.norm(x), features), torch.stack(rings)
+            x, parts[index] = block.step(x, parts[index], turn, slot, barred)
+        x = self.norm(x)
+        if self.recall is not None:
+            kept, seen = parts[len(self.blocks) :], features[: KINDS * PITCHES]
+            found, parts[len(self.blocks) :] = self.recall.step(x, seen, kept, position, slot, barred)
+        return self.head.context(x, features, found), self.joined(parts)
 
     def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
@@ -224,10 +194,11 @@ class Model(FrameModel):
         filled = torch.cat([age, torch.zeros_like(chunk)]) <= position
         seen = (distance >= 0) & (distance < self.window) & filled
         barred = torch.where(seen, 0.0, float("-inf"))
-        x = self.embed(features)
-        rings: list[Tensor] = []
+        x, parts = self.embed(features), self.split(memory)
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            x, ring = block.read(x, memory[index], turn, slots, barred)
-            rings.append(ring)
-        return torch.stack(rings)
+            x, parts[index] = block.read(x, parts[index], turn, slots, barred)
+        if self.recall is not None:
+            kept, planes = parts[len(self.blocks) :], features[:, : KINDS * PITCHES]
+            parts[len(self.blocks) :] = self.recall.read(self.norm(x), planes, kept, at, slots)
+        return self.joined(parts)

@@ -476,7 +476,7 @@ def _index_copy(call: Call, uses: Uses) -> list[Step] | None:
     if index.size != 1 or x.dtype != source.dtype or not x.ndim or source.ndim != x.ndim:
         return None
     places, place = np.moveaxis(x, dim, 0), index.reshape(())
-    row = np.moveaxis(source, dim, 0)[0]
+    row = np.moveaxis(source, dim, 0)[0, ...]
 
     def put() -> None:
         places[int(place)] = row

@@ -132,7 +132,7 @@ class _Recorder:
         self._lasting: set[int] = set()  # lists, tuples and dicts that were there before this run
         self._used: set[int] = set()  # owners of what recorded calls read
         self._given: set[int] = set()  # owners of the inputs
-        self._stacked: list[Array] = []  # what stack gave that is no copy
+        self._joined: list[Array] = []  # what cat gave that is no copy
         self.conflict = False  # whether one of them was written into afterwards
 
     def run(self, method: str, module: Any, inputs: Any) -> Recording:
@@ -173,16 +173,16 @@ class _Recorder:
         def call(*args: Any, **kwargs: Any) -> Any:
             self._count += 1
             if self._count in self._overwritten:
-                self.conflict |= any(np.may_share_memory(args[0], whole) for whole in self._stacked)
+                self.conflict |= any(np.may_share_memory(args[0], whole) for whole in self._joined)
                 return self._call(f"{name}_", OPERATORS[f"{name}_"], args, kwargs)
             if name in CHANGES and (not args or id(args[0]) in self._lasting):
                 raise Unrecordable("the function changes what it was given")
             if writes(name):
                 self._prepare(args, kwargs)
-            if self._overwritten and name == "torch.stack":
+            if self._overwritten and name == "torch.cat":
                 whole = _whole(*args, **kwargs)
                 if whole is not None:
-                    self._stacked.append(whole)
+                    self._joined.append(whole)
                     return whole
             return self._call(name, operator, args, kwargs)
 
@@ -264,12 +264,15 @@ def _containers(value: Any, found: set[int]) -> set[int]:
 
 
 def _whole(parts: list[Array], dim: int = 0) -> Array | None:
-    """The array that `parts` are the rows of, if they are all of them in order."""
+    """The array that `parts` are the stretches of, if they are all of it in order."""
     whole = owner(parts[0])
-    if dim or whole.shape != (len(parts), *parts[0].shape):
+    if whole.ndim != 1 or whole.size != sum(part.size for part in parts):
         return None
-    same = all(
-        part.__array_interface__["data"] == row.__array_interface__["data"] and part.strides == row.strides
-        for part, row in zip(parts, whole, strict=True)
-    )
-    return whole if same and whole.dtype == parts[0].dtype else None
+    end = whole.__array_interface__["data"][0]
+    for part in parts:
+        if part.ndim != 1 or part.dtype != whole.dtype or part.__array_interface__["data"][0] != end:
+            return None
+        if not part.flags.c_contiguous:
+            return None
+        end += part.nbytes
+    return whole if whole.flags.c_contiguous else None

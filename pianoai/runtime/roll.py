@@ -13,6 +13,7 @@ from pianoai.runtime.errors import InputError
 TICKS_PER_BEAT = 24  # a tick is 1/24 of a quarter note
 LOWEST_PITCH = 21  # A0
 PITCHES = 88
+NOISE = 3 * PITCHES  # random numbers of a frame: for sounding, struck again, velocity; hidden ones come after them
 NO_NOTE = 2 * PITCHES  # above the keys of all notes of a frame: a key is twice the column, and one more if held
 SILENT, HELD, SOFTEST, LOUDEST = 0, 1, 2, 127
 CERTAIN = 1e-6  # in a score no probability of a cell is nearer to 0 or 1

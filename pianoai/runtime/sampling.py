@@ -1,5 +1,6 @@
 """Continues a prompt with a model, frame by frame; the same seed gives the same music."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from pianoai.runtime import chance
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model, State
-from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, SILENT, Floats, Roll, velocities
+from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, NOISE, PITCHES, SILENT, Floats, Roll, velocities
 
 MOST_FRAMES = 100_000
 TEMPERATURE = 1.0  # unless another is asked for: the model as it was trained
@@ -55,6 +56,15 @@ class Settings:
         an edge of 1/2 the likelier outcome is always taken.
         """
         return min(max(1 - self.top_p, self.min_p / (1 + self.min_p)), 0.5)
+
+    @property
+    def tail(self) -> float:
+        """The share of either end of a velocity's distribution that is not drawn.
+
+        It is symmetrical and has one peak, so its nucleus is the middle with the mass top_p. Where the share u lies
+        below, a logistic density is 4 u (1 - u) times its peak, and min-p sampling keeps what is at least min_p.
+        """
+        return max((1 - self.top_p) / 2, (1 - math.sqrt(1 - self.min_p)) / 2)
 
 
 def shown(value: object) -> str:
@@ -121,14 +131,16 @@ def play(
     metadata = model.metadata
     middle = np.full(metadata.noise, 0.5, np.float32)
     heat = np.array(1.0 if settings.certain else settings.temperature, np.float32)
-    edge = np.float32(settings.edge)
+    edge, tail = np.float32(settings.edge), np.float32(settings.tail)
     current = frame.astype(np.float32)
     for at in count(drawn):
         noise = middle
         if not settings.certain:
             noise = chance.uniform(metadata.noise, seed, at)
+            choices, loud = noise[: 2 * PITCHES], noise[2 * PITCHES : NOISE]
             # The numbers after these are a GAN's hidden noise, which is no choice.
-            np.clip(noise[: 2 * PITCHES], edge, 1 - edge, out=noise[: 2 * PITCHES])
+            np.clip(choices, edge, 1 - edge, out=choices)
+            loud[...] = tail + (1 - 2 * tail) * loud
         following, probabilities, state = model.step(current, state, noise, heat)
         current = _consistent(following, current)
         yield current.astype(np.uint8), probabilities

@@ -9,7 +9,7 @@ from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Metadata, Model, State
 from pianoai.runtime.operators.promotion import Array
 from pianoai.runtime.plan import Plan
-from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, PITCHES, SILENT, Floats, Roll, velocities
+from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, NOISE, PITCHES, SILENT, Floats, Roll, velocities
 from pianoai.runtime.torchscript import Script
 
 OUTPUTS = 3  # rows of logits
@@ -63,7 +63,7 @@ class Planned:
             self._notes = Notes(script, self.plan.outputs[0], self._frame, self._noise, self._temperature)
             self.given = self._given
             # Hidden noise, which comes after that of the choices, goes into what is heard.
-            self.sampler = self._sample if metadata.noise == 2 * PITCHES else None
+            self.sampler = self._sample if metadata.noise == NOISE else None
         found = [x.shape for x in (self.plan.outputs[:2] if self._notes is None else self._notes.drawn)]
         if found != [(PITCHES,), (3, PITCHES)] or [x.shape for x in new] != [x.shape for x in self._own]:
             raise InputError(f"{script.name}: its step returns something else than a frame, probabilities and state")
@@ -144,14 +144,14 @@ class Notes:
         self._script, self._context = script, context
         self._begin = _certainly(script, "begin", context, frame, noise, temperature)
         begun = self._begin.outputs
-        if [x.shape for x in begun[1:]] != [(PITCHES, OUTPUTS), (OUTPUTS - 1, PITCHES), ()]:
+        if [x.shape for x in begun[1:]] != [(PITCHES, OUTPUTS), (OUTPUTS, PITCHES), ()]:
             raise InputError(f"{script.name}: its part begin returns something else than what a turn takes")
-        self._hidden, logits, limits, self._none = begun
+        self._hidden, logits, quantiles, self._none = begun
         self._last = self._none.copy()
-        self._turn = _certainly(script, "turn", self._hidden, self._last, logits, limits)
+        self._turn = _certainly(script, "turn", self._hidden, self._last, logits, quantiles)
         if [x.shape for x in self._turn.outputs] != [self._hidden.shape, (), (OUTPUTS, PITCHES)]:
             raise InputError(f"{script.name}: a turn returns something else than it takes, and logits")
-        self._end = _certainly(script, "end", self._turn.outputs[2], limits)
+        self._end = _certainly(script, "end", self._turn.outputs[2], quantiles)
         self.drawn = self._end.outputs
         self._following = np.zeros(3 * PITCHES, np.float32)
         self._given: Plan | None = None  # planned when a frame is known
