@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pianoai.checkpoint import family
-from pianoai.models.adversarial import dilations
+from pianoai.models.adversarial import dilations, intervals
 from pianoai.models.base import FrameModel
 from pianoai.models.copy import count_rates
 from pianoai.models.frame import planes, real_planes, step_planes
@@ -242,6 +242,16 @@ def test_real_planes_are_the_draw_with_the_gradient_of_the_probability() -> None
     found[0, 0].backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert logits.grad[0, 0].item() == pytest.approx(0.25)  # p (1 - p)
+
+
+def test_intervals_are_counted() -> None:
+    notes, others = torch.zeros(2, PITCHES).unbind(0)
+    notes[[0, 4, 7, 87]] = 1
+    others[[5, 6, 80]] = 1
+    assert intervals(notes, notes, 0).tolist() == [4, 0, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0]
+    found = intervals(notes[None, None], others[None, None], -12)
+    assert found.shape == (1, 1, 25)
+    assert {k - 12: int(n) for k, n in enumerate(found[0, 0]) if n} == {-7: 1, -2: 1, -1: 1, 1: 1, 2: 1, 5: 1, 6: 1}
 
 
 def test_flip_rates_are_counted_with_laplace() -> None:

@@ -102,12 +102,10 @@ def predict_window(
     The second is the mean of p(sounds and is struck again) over that of p(sounds). The likelihood of a frame is the
     mean over the model's own noise of what it is under each: a mixture.
     """
-    shape = (*batch.features.shape[:2], model.latent)
-    total = torch.zeros(3, shape[1], PITCHES)
-    velocity = torch.zeros(shape[1], PITCHES)
+    frames = batch.features.shape[1]
+    total, velocity = torch.zeros(3, frames, PITCHES), torch.zeros(frames, PITCHES)
     nats: list[Tensor] = []
-    for _ in range(samples if model.latent else 1):
-        context = model(batch.features, torch.rand(*shape, generator=generator))
+    for context in model.imagine(batch.features, samples if model.latent else 1, generator):
         logits = model.head(context, batch.targets)
         nats.append(frame_nats(logits, batch)[0])
         velocity += model.head.velocity(logits[0, :, 2])

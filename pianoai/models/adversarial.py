@@ -15,6 +15,7 @@ from pianoai.models.base import FrameModel, State
 from pianoai.models.frame import FEATURES, output_layer, real_planes, relative, split_logits
 from pianoai.models.muon import Muon
 from pianoai.models.objective import (
+    OCTAVE,
     Coverage,
     TrainConfig,
     before,
@@ -26,6 +27,7 @@ from pianoai.models.objective import (
 from pianoai.params import bounded
 from pianoai.runtime.roll import PITCHES
 
+INTERVALS = 3 * OCTAVE + 2  # 0 to 12 semitones within a frame, -12 to 12 to the last one
 MEASURED = 16  # batches from one measurement of the adversarial term's gradient to the next: it costs a pass
 
 
@@ -105,10 +107,10 @@ class Generator(FrameModel):
         """See FrameModel.forward."""
         return self.logits(self.context(pad_window(features, self.window)), latent, features)
 
-    def imagine(self, features: Tensor, samples: int) -> Tensor:
+    def imagine(self, features: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
         """See FrameModel.imagine; what noise does not change is computed once."""
         context = self.context(pad_window(features, self.window))
-        latent = torch.rand(samples, *context.shape[:2], self.latent)
+        latent = torch.rand(samples, *context.shape[:2], self.latent, generator=generator)
         return self.logits(context.expand(samples, *context.shape), latent, features)
 
     def initial_state(self) -> State:
@@ -127,27 +129,41 @@ class Generator(FrameModel):
 
 
 class Critic(nn.Module):
-    """Sees (window, next frame) and says how real the next frame is; without a sigmoid."""
+    """Sees (window, next frame) and says how real the next frame is; without a sigmoid.
+
+    Besides the window's context and the next frame as a whole it is told which intervals stand between the notes of the
+    next frame, and between them and those of the last: a few steps are too few to learn from single pitches
+    which notes go together, in any key.
+    """
 
     def __init__(self, config: AdversarialConfig, window: int) -> None:
         super().__init__()
         self.window = window
-        self.context = Context(window, config.critic_width, 0.0)
-        self.following = nn.Linear(FEATURES, config.critic_width)
-        self.judge = nn.Sequential(
-            nn.Linear(2 * config.critic_width, config.critic_width), nn.GELU(), nn.Linear(config.critic_width, 1)
-        )
+        width = config.critic_width
+        self.context = Context(window, width, 0.0)
+        self.following = nn.Linear(FEATURES, width)
+        self.judge = nn.Sequential(nn.Linear(2 * width + INTERVALS, width), nn.GELU(), nn.Linear(width, 1))
 
-    def read(self, features: Tensor) -> Tensor:
-        """The context (batch, time, width) of the frames read (batch, time, 264)."""
-        context: Tensor = self.context(pad_window(features, self.window))
-        return context
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Of frames read (batch, time, 264): their context (batch, time, width), and what sounds (batch, time, 88)."""
+        return self.context(pad_window(features, self.window)), features[..., :PITCHES]
 
-    def score(self, context: Tensor, following: Tensor) -> Tensor:
+    def score(self, heard: tuple[Tensor, Tensor], following: Tensor) -> Tensor:
         """Scores (batch, time) of next frames given as planes (batch, time, 264)."""
-        joined = torch.cat([context, F.gelu(self.following(following))], -1)
-        scores: Tensor = self.judge(joined)
+        context, last = heard
+        notes = following[..., :PITCHES]
+        pairs = torch.cat([intervals(notes, notes, 0), intervals(notes, last, -OCTAVE)], -1)
+        scores: Tensor = self.judge(torch.cat([context, F.gelu(self.following(following)), pairs], -1))
         return scores.squeeze(-1)
+
+
+def intervals(notes: Tensor, others: Tensor, least: int) -> Tensor:
+    """How many pairs of a note and another k semitones above it there are, for k from `least` to 12: (…, 13 - least).
+
+    Both are 1 where a pitch sounds and 0 elsewhere, (…, 88); differentiable in both.
+    """
+    shifted = F.pad(others, (-least, OCTAVE)).unfold(-1, PITCHES, 1)  # (…, 13 - least, 88)
+    return torch.matmul(shifted, notes.unsqueeze(-1)).squeeze(-1)
 
 
 class AdversarialTraining(pl.LightningModule):
@@ -175,7 +191,7 @@ class AdversarialTraining(pl.LightningModule):
         """What the generator minimises besides the loss terms, from the critic's scores of its draws."""
         raise NotImplementedError
 
-    def roughness(self, context: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+    def roughness(self, heard: tuple[Tensor, Tensor], real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
         """What the critic minimises besides, from the planes (batch, time, 264) that it compares."""
         return torch.zeros(())
 
@@ -190,14 +206,14 @@ class AdversarialTraining(pl.LightningModule):
         logits = self.model.imagine(batch.features, self.config.noise_samples)
         for step in range(self.config.critic_steps):
             fake = self.draw(logits[step % len(logits)], batch)
-            context, shown = self.critic.read(batch.features), fake.detach()
-            real, drawn = self.critic.score(context, batch.targets), self.critic.score(context, shown)
+            heard, shown = self.critic.read(batch.features), fake.detach()
+            real, drawn = self.critic.score(heard, batch.targets), self.critic.score(heard, shown)
             loss = self.critic_loss(real, drawn, batch.mask)
-            self.descend(critic, loss + self.roughness(context, batch.targets, shown, batch.mask))
+            self.descend(critic, loss + self.roughness(heard, batch.targets, shown, batch.mask))
         total, terms = mixture_losses(logits, batch, self.loss_config, self.model.head)
         with torch.no_grad():
-            context = self.critic.read(batch.features)
-        adversarial = self.generator_loss(self.critic.score(context, fake), batch.mask)
+            heard = self.critic.read(batch.features)
+        adversarial = self.generator_loss(self.critic.score(heard, fake), batch.mask)
         terms |= {"adversarial": adversarial.detach(), "critic": loss.detach()}
         terms["gap"] = masked_mean(real - drawn, batch.mask).detach()
         if index % MEASURED == 0:

@@ -32,10 +32,10 @@ class FrameModel(nn.Module):
         """
         raise NotImplementedError
 
-    def imagine(self, features: Tensor, samples: int) -> Tensor:
+    def imagine(self, features: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Contexts (samples, batch, time, …) for as many draws of noise; `forward` says what they are of."""
-        shape = (*features.shape[:2], self.latent)
-        return torch.stack([self(features, torch.rand(shape)) for _ in range(samples)])
+        latent = torch.rand(samples, *features.shape[:2], self.latent, generator=generator)
+        return torch.stack([self(features, each) for each in latent])
 
     def initial_state(self) -> State:
         """The state before the first frame of a piece: all zeros."""

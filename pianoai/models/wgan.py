@@ -33,10 +33,10 @@ class Training(AdversarialTraining):
         """-f(fake)."""
         return wgan_generator(scores, mask)
 
-    def roughness(self, context: Tensor, real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+    def roughness(self, heard: tuple[Tensor, Tensor], real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
         """The penalty on the slope of f between real and drawn frames."""
         share = torch.rand(*mask.shape, 1)
         mixed = (share * real + (1 - share) * fake).requires_grad_()
-        scores = self.critic.score(context, mixed)
+        scores = self.critic.score(heard, mixed)
         (slopes,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
         return self.config.penalty * gradient_penalty(slopes, mask)
