@@ -4,7 +4,7 @@ BIN := $(CURDIR)/.venv/bin
 RUN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-families clean
+.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-families bench-rollouts clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ bench-music: install  ## train on the benchmark of 2012: make bench-music MAT=Pi
 bench-families: install  ## train each of the three families with three seeds, and compare them (40 minutes)
 	$(RUN) dvc repro window
 	$(RUN) python -m benchmarks.families
+
+bench-rollouts: install  ## let the model that ships play on for 2,048 frames, and compare that with real music
+	$(RUN) dvc repro export
+	$(RUN) python -m benchmarks.rollouts
 
 clean:  ## remove .venv and tool caches, never data, models or the DVC cache
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

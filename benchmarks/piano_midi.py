@@ -1,20 +1,25 @@
 """The Transformer on the polyphonic-music benchmark of 2012 (Boulanger-Lewandowski, Bengio, Vincent: "Modeling temporal
 dependencies in high-dimensional sequences", ICML 2012), beside what was published.
 
-python -m benchmarks.piano_midi --mat Piano_midi.mat              three seeds, about an hour each on two cores
+python -m benchmarks.piano_midi --mat Piano_midi.mat              three seeds, half an hour each on one core
 python -m benchmarks.piano_midi --mat JSB_Chorales.mat --seeds 1
 
 The score is the negative log-likelihood of a frame in nats, summed over 88 pitches, mean over all frames of all pieces
 but each piece's first. The model is the one of the pipeline, trained by the pipeline's code; SETTINGS says what
-differs. Weights are those of the epoch with the best validation likelihood; the test split is scored once, with them.
-Results are written to benchmarks/results/, named after the file.
+differs. Seeds are trained side by side, one thread each. Weights are those of the epoch with the best validation
+likelihood; the test split is scored once, with them. Results are written to benchmarks/results/, named after the file.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +49,17 @@ class Settings:
     epochs: int
     dropout: float
     transpose: int
-    learning_rate: float
+    learning_rate: float = 0.005
+    weight_decay: float = 0.3
+    averaging: float = 0.997
     segment: int = 192
-    hop: int = 96
+    hop: int = 192
     patience: int = 20
 
 
 SETTINGS = {
-    "piano_midi": Settings(epochs=100, dropout=0.2, transpose=6, learning_rate=0.005),
-    "jsb_chorales": Settings(epochs=60, dropout=0.3, transpose=5, learning_rate=0.005),
+    "piano_midi": Settings(epochs=60, dropout=0.3, transpose=6),
+    "jsb_chorales": Settings(epochs=60, dropout=0.3, transpose=5),
 }
 # Nats a frame on the test split of Piano-midi.de.
 PUBLISHED = {
@@ -70,15 +77,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--mat", type=Path, required=True, help="Piano_midi.mat or JSB_Chorales.mat")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, help="instead of those in SETTINGS")
+    parser.add_argument("--jobs", type=int, default=2, help="seeds that are trained at a time")
     given = parser.parse_args(arguments)
     try:
         name = given.mat.stem.lower()
         if name not in SETTINGS:
             raise InputError(f"{given.mat}: no settings for it; there are {', '.join(SETTINGS)}")
         settings = SETTINGS[name] if given.epochs is None else replace(SETTINGS[name], epochs=given.epochs)
-        determinism.pin(params.read("determinism", determinism.DeterminismConfig))
         splits = {split: matfile.read(given.mat, split) for split in SPLITS}
-        results = summary([run(splits, settings, seed) for seed in given.seeds])
+        results = summary(side_by_side([partial(run, splits, settings, seed) for seed in given.seeds], given.jobs))
     except InputError as error:
         sys.exit(f"error: {error}")
     RESULTS.mkdir(exist_ok=True)
@@ -86,21 +93,38 @@ def main(arguments: list[str]) -> None:
     print(table(name, results))
 
 
-def run(splits: dict[str, list[Roll]], settings: Settings, seed: int) -> dict[str, float]:
-    """Trains with one seed: nats a frame of both held-out splits, parameters, seconds."""
+def side_by_side(calls: list[Callable[[], dict[str, Any]]], jobs: int) -> list[dict[str, Any]]:
+    """What functions return, each called in a process of its own with one thread, as many at a time as `jobs`."""
+    os.environ |= determinism.environment(replace(params.read("determinism", determinism.DeterminismConfig), threads=1))
+    # Fresh processes read the environment when they load PyTorch.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        return [waiting.result() for waiting in [pool.submit(call) for call in calls]]
+
+
+def run(
+    splits: dict[str, list[Roll]], settings: Settings, seed: int, changes: dict[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Trains with one seed: nats a frame of both held-out splits, parameters, seconds.
+
+    `changes` are of params.yaml, by section.
+    """
+    changes = changes or {}
     config = replace(params.read("model", Config), dropout=settings.dropout, learning_rate=settings.learning_rate)
     budget = replace(
         params.read("train", TrainConfig),
         epochs=settings.epochs,
         transpose=settings.transpose,
+        weight_decay=settings.weight_decay,
+        averaging=settings.averaging,
         patience=settings.patience,
         seed=seed,
     )
     # The files do not tell a repeated note from a held one.
-    loss = replace(params.read("loss", LossConfig), struck=0.0)
-    windows = arrange(splits, params.read("window", WindowConfig), settings)
+    loss = replace(params.read("loss", LossConfig), struck=0.0, **changes.get("loss", {}))
+    window = replace(params.read("window", WindowConfig), **changes.get("window", {}))
+    windows = arrange(splits, window, settings)
     began = time.perf_counter()
-    checkpoint, _, _ = train("transformer", config, windows, budget, loss)
+    checkpoint, _, training = train("transformer", replace(config, **changes.get("model", {})), windows, budget, loss)
     seconds = time.perf_counter() - began
     model = checkpoint.model()
     return {
@@ -109,6 +133,7 @@ def run(splits: dict[str, list[Roll]], settings: Settings, seed: int) -> dict[st
         "test_nll": nll(model, windows, "test"),
         "parameters": count_parameters(model),
         "seconds": round(seconds, 1),
+        "best_epoch": training["best_epoch"],
     }
 
 
@@ -142,7 +167,7 @@ def nll(model: FrameModel, windows: Windows, split: str) -> float:
     return round(total / frames, 5)
 
 
-def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over the seeds, and every run."""
     means = {key: float(np.mean([run[key] for run in runs])) for key in ("test_nll", "valid_nll", "seconds")}
     rounded = {key: round(value, 4) for key, value in means.items()}

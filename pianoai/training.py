@@ -1,6 +1,8 @@
 """Trains any of the models with Lightning: same data, same budget, early stopping, best weights kept."""
 
+import ctypes
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -63,6 +65,21 @@ class Averaging(WeightAveraging):
         super().__init__(use_buffers=False, avg_fn=average)
 
 
+# Options of glibc's mallopt, and the values for them.
+KEEPING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep large arrays that are freed, instead of asking the kernel for cleared pages at every step again.
+
+    A step of training frees and takes the same ones each time, and page faults were a fifth of it. Where the C library
+    is another one, nothing is changed.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option, value in KEEPING.values():
+            library.mallopt(option, value)
+
+
 def train(
     name: str, config: Any, windows: Windows, budget: TrainConfig, loss: LossConfig
 ) -> tuple[Checkpoint, pd.DataFrame, dict[str, float]]:
@@ -72,6 +89,7 @@ def train(
     validation split; training ends when it has not improved for `patience` epochs. Raises Diverged when it is no
     longer a number.
     """
+    keep_freed_memory()
     pl.seed_everything(budget.seed, verbose=False)
     module = family(name)
     model = module.Model(config, windows.length)

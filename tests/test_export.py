@@ -258,6 +258,8 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
             "density_ratio",
             "longest_repeat",
             "real_standstill",
+            "long_silence",
+            "real_long_silence",
             "same_output",
             "silence",
             "silence_drift",

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pianoai.models.heads import KINDS, MIXED, TOLD, NoteByNote, PitchByPitch, Surroundings
+from pianoai.models.frame import KINDS
+from pianoai.models.heads import MIXED, TOLD, NoteByNote, PitchByPitch, Surroundings
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import Floats
 from pianoai.runtime.stepping import Notes

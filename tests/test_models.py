@@ -15,7 +15,7 @@ from pianoai.models.base import FrameModel
 from pianoai.models.copy import count_rates
 from pianoai.models.frame import planes, real_planes, step_planes
 from pianoai.models.heads import Independent
-from pianoai.models.attention import banded_attention, rotate, rotations
+from pianoai.models.transformer import banded_attention, rotate, rotations
 from pianoai.runtime.roll import NOISE, PITCHES, Roll, velocities
 from pianoai.windows import Windows
 

@@ -1,15 +1,18 @@
 """The benchmark's own arithmetic, against the runtime's scores; a tiny model on a file made by hand."""
 
 import json
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
 from benchmarks import piano_midi
-from pianoai import export, matfile, params
+from pianoai import determinism, export, matfile, params
 from pianoai.metrics.likelihood import Calibration, Thresholds
 from pianoai.models.transformer import Config
 from pianoai.runtime import model as runtime
@@ -55,6 +58,7 @@ def test_the_score_is_that_of_the_runtime(
 
     read = params.read
     monkeypatch.setattr(piano_midi, "train", keep)
+    monkeypatch.setattr(piano_midi, "side_by_side", lambda calls, jobs: [call() for call in calls])
     monkeypatch.setattr(params, "read", lambda section, kind: TINY if section == "model" else read(section, kind))
     monkeypatch.setattr(piano_midi, "RESULTS", mat.parent)
     piano_midi.main(["--mat", str(mat), "--seeds", "3", "4", "--epochs", "1"])
@@ -72,6 +76,20 @@ def test_the_score_is_that_of_the_runtime(
     printed = capsys.readouterr().out
     assert "  7.05  RNN-NADE (Boulanger-Lewandowski et al. 2012)" in printed
     assert f"{results['test_nll']:6.2f}  this, 0.03 M parameters" in printed
+
+
+def threads_and_process(number: int) -> dict[str, int]:
+    return {"number": number, "threads": torch.get_num_threads(), "process": os.getpid()}
+
+
+@pytest.mark.slow
+def test_runs_have_a_process_and_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in determinism.environment(determinism.DeterminismConfig(1, "avx2")):
+        monkeypatch.setenv(key, os.environ.get(key, ""))
+    found = piano_midi.side_by_side([partial(threads_and_process, number) for number in range(3)], 2)
+    assert [run["number"] for run in found] == [0, 1, 2]
+    assert [run["threads"] for run in found] == [1, 1, 1]
+    assert len({run["process"] for run in found} | {os.getpid()}) == 4
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pianoai.metrics.stability import behaviour, density, runs, silence, standstill
+from pianoai.metrics.stability import behaviour, density, long_silence, runs, silence, standstill
 from pianoai.runtime.roll import Roll
 
 
@@ -27,6 +27,14 @@ def test_a_standstill_lasts_over_four_beats() -> None:
     assert standstill([roll([])], 4) == 0
 
 
+def test_a_long_silence_lasts_over_four_beats() -> None:
+    # At two frames a beat over 8 frames: of silences of 9, 8 and 10 frames the first and the last count.
+    rolls = [roll([[0]] * 9 + [[60]] + [[0]] * 8 + [[1]] * 12), roll([[60]] + [[0]] * 10)]
+    assert long_silence(rolls, 2) == 19 / 41
+    assert long_silence(rolls, 4) == 0
+    assert long_silence([roll([])], 4) == 0
+
+
 def test_density_and_silence() -> None:
     rolls = [roll([[60, 70], [0], [1]]), roll([[60]])]
     assert density(rolls) == 4 / 4
@@ -44,3 +52,4 @@ def test_drift_is_the_last_quarter_less_the_first() -> None:
     assert found["longest_repeat"] == 6
     assert found["standstill"] == 6 / 8
     assert found["real_standstill"] == 0
+    assert (found["long_silence"], found["real_long_silence"]) == (0, 0)

@@ -23,8 +23,8 @@ def behaviour(rolls: list[Roll], real: list[Roll], frames_per_beat: int) -> dict
     """Density and silence of generated rolls (frames, 88), their drift, and how much they stand still.
 
     density: notes that sound, per frame; density_ratio: that of the roll-outs over that of real music.
-    Drift is the last quarter of a roll-out less its first quarter. standstill: see there; longest_repeat: the
-    longest of those runs in any roll-out.
+    Drift is the last quarter of a roll-out less its first quarter. standstill and long_silence: see there, and what
+    both are in real music; longest_repeat: the longest run of frames with the same notes in any roll-out.
     """
     if not density(real):
         raise InputError(
@@ -41,6 +41,8 @@ def behaviour(rolls: list[Roll], real: list[Roll], frames_per_beat: int) -> dict
         "silence_drift": silence(last) - silence(first),
         "standstill": standstill(rolls, frames_per_beat),
         "real_standstill": standstill(real, frames_per_beat),
+        "long_silence": long_silence(rolls, frames_per_beat),
+        "real_long_silence": long_silence(real, frames_per_beat),
         "longest_repeat": max(int(runs(roll).max(initial=0)) for roll in rolls),
     }
 
@@ -59,6 +61,17 @@ def standstill(rolls: list[Roll], frames_per_beat: int) -> float:
     """Share of frames in runs of over 4 beats in which the same pitches sound, however often they are struck."""
     lengths = np.concatenate([runs(roll) for roll in rolls])
     return float(lengths[lengths > LASTING * frames_per_beat].sum() / max(lengths.sum(), 1))
+
+
+def long_silence(rolls: list[Roll], frames_per_beat: int) -> float:
+    """Share of frames in silences of over 4 beats."""
+    lost = 0
+    for roll in rolls:
+        quiet = np.pad(~roll.any(axis=1), 1).astype(np.int8)
+        begins, ends = np.flatnonzero(np.diff(quiet)).reshape(-1, 2).T
+        lengths = ends - begins
+        lost += int(lengths[lengths > LASTING * frames_per_beat].sum())
+    return lost / max(sum(map(len, rolls)), 1)
 
 
 def runs(roll: Roll) -> NDArray[np.intp]:

@@ -83,7 +83,7 @@ class PitchByPitch(Independent):
 
 
 class Surroundings(nn.Module):
-    """A linear layer of what lies around each pitch: a convolution along pitch, so that weights hold for all pitches."""
+    """A linear layer of what lies around each pitch, the same for all pitches: a convolution along pitch."""
 
     def __init__(self, channels: int, outputs: int, taps: int, spacing: int) -> None:
         super().__init__()

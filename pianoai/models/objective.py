@@ -62,9 +62,7 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig, head: Head) 
     return total, {name: value.detach() for name, value in terms.items()}
 
 
-def mixture_losses(
-    logits: Tensor, batch: Batch, weights: LossConfig, head: Head
-) -> tuple[Tensor, dict[str, Tensor]]:
+def mixture_losses(logits: Tensor, batch: Batch, weights: LossConfig, head: Head) -> tuple[Tensor, dict[str, Tensor]]:
     """The same for noise samples of every frame, logits (samples, batch, time, 3, 88), so that noise comes to matter.
 
     A sample counts by its share in the likelihood of the frame that came, r_k = p_k / sum_j p_j. With r held constant,

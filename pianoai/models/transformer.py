@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from pianoai.models.attention import SHARPNESS, banded_attention, normalise, rotate, rotations
 from pianoai.models.base import FrameModel, State
 from pianoai.models.frame import FEATURES, KINDS
 from pianoai.models.heads import NoteByNote, PitchByPitch
-from pianoai.models.recall import Recall
 from pianoai.models.supervised import LikelihoodTraining
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
@@ -42,6 +41,81 @@ class Config:
 
 
 Training = LikelihoodTraining
+SHARPNESS = 1.5  # of queries and of keys, at first
+RECALLED = 16  # width of queries and keys when planes are recalled
+
+
+def rotations(window: int, width: int) -> Tensor:
+    """Cosines and sines (4 * window, 2, width) of rotary positions (Su et al. 2021), as `rotate` takes them.
+
+    The original's frequencies are replaced by whole turns per 4 * window frames, spaced geometrically
+    from one turn up to one turn in two frames: positions then repeat exactly after 4 * window frames, so that
+    generation goes on for ever without a growing number, and no two distances within the band look alike.
+    """
+    period = 4 * window
+    turns = torch.logspace(0, torch.log2(torch.tensor(period / 2)).item(), width // 2, 2).round()
+    parts = torch.arange(period)[:, None] * turns.long() % period  # whole numbers, so that repeats are exact
+    angles = 2 * torch.pi * parts.double() / period
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], 1).float()
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the pairs (first half, second half) of x (…, width) by turn (…, 2, width)."""
+    first, second = x.chunk(2, -1)
+    cos, sin = turn.unbind(-2)
+    return x * cos + torch.cat([second, first], -1) * sin
+
+
+def normalise(x: Tensor) -> Tensor:
+    """x (…, width) scaled to a root mean square of 1."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def chunked(x: Tensor, window: int) -> Tensor:
+    """(batch, heads, time, width) -> (batch, chunks, heads, window, width), with zeros after the end."""
+    batch, heads, time, width = x.shape
+    chunks = -(-time // window)
+    return F.pad(x, (0, 0, 0, chunks * window - time)).view(batch, heads, chunks, window, width).transpose(1, 2)
+
+
+def with_previous(chunks: Tensor) -> Tensor:
+    """Every chunk (batch, chunks, …, window, width) after the one before it: (…, 2 * window, width)."""
+    before = torch.cat([torch.zeros_like(chunks[:, :1]), chunks[:, :-1]], 1)
+    return torch.cat([before, chunks], -2)
+
+
+def band(chunks: int, window: int) -> Tensor:
+    """Which frame of a chunk sees which of it and of the chunk before: (chunks, window, 2 * window).
+
+    Each sees itself and the window - 1 frames before it, and nothing before the first chunk.
+    """
+    at, of = torch.arange(window)[:, None], torch.arange(2 * window)
+    real = (torch.arange(chunks)[:, None, None] > 0) | (of >= window)
+    return (of > at) & (of <= at + window) & real
+
+
+def attention_weights(q: Tensor, k: Tensor, window: int) -> Tensor:
+    """Causal attention in which a frame sees itself and the window - 1 frames before it.
+
+    q, k (batch, heads, time, width). Time is cut into chunks of `window`; a chunk attends to itself and the
+    chunk before, so the cost grows with time and not with its square. Returns the shares that each frame of a chunk
+    gives to those of both, (batch, chunks, heads, window, 2 * window).
+    """
+    q, k = chunked(q, window), with_previous(chunked(k, window))
+    barred = torch.where(band(q.shape[1], window), 0.0, float("-inf"))[:, None]
+    return torch.softmax(torch.matmul(q, k.transpose(-2, -1)) + barred, -1)
+
+
+def banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """The same with what it finds in v (batch, heads, time, width): (batch, heads, time, width)."""
+    batch, heads, time, width = q.shape
+    q, k, v = chunked(q, window), with_previous(chunked(k, window)), with_previous(chunked(v, window))
+    mask = band(q.shape[1], window)[:, None].repeat(batch, 1, 1, 1)
+    found = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=mask)
+    return found.view(batch, -1, heads, window, width).transpose(1, 2).flatten(2, 3)[:, :, :time]
+
+
 class Block(nn.Module):
     """Pre-norm block: attention, then a feed-forward layer, each added to its input.
 
@@ -110,6 +184,69 @@ class Block(nn.Module):
         out = torch.matmul(torch.softmax(scores, -1), values).transpose(0, 1)
         x = x + self.mix(out.reshape(len(x), -1))
         return x + self.feedforward(x), ring.index_copy(2, slots, torch.stack([k, qkv[2]]))
+
+
+class Recall(nn.Module):
+    """Heads that look back at frames as they were, where a block's look at what it has made of them.
+
+    What a head finds is the mean of the planes of sounding and struck over the frames of the window, weighed by
+    attention. Pitches are not mixed, so that whatever is made of it can be tied over pitch, and a passage that comes
+    again can be continued as it was (attention that points at inputs: Vinyals, Fortunato, Jaitly 2015).
+    """
+
+    def __init__(self, width: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.window = window
+        self.ask = nn.Linear(width, 2 * heads * RECALLED)
+        self.sharpness = nn.Parameter(torch.full((2, RECALLED), SHARPNESS))
+        self.register_buffer("turns", rotations(window, RECALLED), persistent=False)
+        self.turns: Tensor
+
+    @property
+    def channels(self) -> int:
+        """Numbers that are found of a pitch."""
+        return KINDS * self.heads
+
+    def asked(self, x: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys, each (…, heads, time, RECALLED), from x (…, time, width) and turn (time, 2, RECALLED)."""
+        parts = self.ask(x).view(*x.shape[:-1], 2, self.heads, RECALLED)
+        q, k = (normalise(part) * sharp for part, sharp in zip(parts.unbind(-3), self.sharpness, strict=True))
+        return rotate(q.transpose(-3, -2), turn) * RECALLED**-0.5, rotate(k.transpose(-3, -2), turn)
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """What was found (batch, time, 88, channels), from x (batch, time, width) and planes (batch, time, 264)."""
+        batch, time, _ = x.shape
+        turn = self.turns[torch.arange(time) % len(self.turns)]
+        weights = attention_weights(*self.asked(x, turn), self.window)  # (batch, chunks, heads, window, 2 * window)
+        chunks = weights.shape[1]
+        planes = F.pad(features[..., : KINDS * PITCHES], (0, 0, 0, chunks * self.window - time))
+        seen = with_previous(planes.view(batch, chunks, self.window, -1))
+        found = torch.matmul(weights.flatten(2, 3), seen).view(batch, chunks, self.heads, self.window, KINDS, PITCHES)
+        return found.permute(0, 1, 3, 5, 2, 4).flatten(-2).flatten(1, 2)[:, :time]
+
+    def initial_state(self) -> list[Tensor]:
+        """No keys (heads, window, RECALLED) and no planes (window, 176)."""
+        return [torch.zeros(self.heads, self.window, RECALLED), torch.zeros(self.window, KINDS * PITCHES)]
+
+    def step(
+        self, x: Tensor, seen: Tensor, state: list[Tensor], position: Tensor, slot: Tensor, barred: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The same for one frame x (width,), of which `seen` (176,) are the planes: (88, channels), and the state.
+
+        `slot` and `barred` are as in Block.step.
+        """
+        turn = torch.index_select(self.turns, 0, (position % len(self.turns)).view(1))
+        q, k = self.asked(x.unsqueeze(0), turn)  # each (heads, 1, RECALLED)
+        keys, planes = state[0].index_copy(1, slot, k), state[1].index_copy(0, slot, seen.unsqueeze(0))
+        weights = torch.softmax(torch.matmul(q, keys.transpose(1, 2)) + barred, -1)  # (heads, 1, window)
+        found = torch.matmul(weights.squeeze(1), planes).view(self.channels, PITCHES)
+        return found.transpose(0, 1), [keys, planes]
+
+    def read(self, x: Tensor, seen: Tensor, state: list[Tensor], at: Tensor, slots: Tensor) -> list[Tensor]:
+        """The state after a chunk of frames x (chunk, width) with planes (chunk, 176) at positions `at` (chunk,)."""
+        _, k = self.asked(x, torch.index_select(self.turns, 0, at % len(self.turns)))
+        return [state[0].index_copy(1, slots, k), state[1].index_copy(0, slots, seen)]
 
 
 class Model(FrameModel):
