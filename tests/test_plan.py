@@ -155,6 +155,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
     "mean of all": lambda x, y, at: x.mean() + torch.stack([x, y]).mean([0, 1]),
     "linear": lambda x, y, at: F.linear(x, W) + F.linear(y, W, V[:4]) + F.linear(torch.stack([x, y]), W, V[:4])[1],
     "linear of three": lambda x, y, at: F.linear(torch.stack([x, y]).view(2, 2, 3), W[:, :3]),
+    "linear of rows that overlap": lambda x, y, at: F.linear(torch.cat([x, y]).unfold(0, 6, 2), W),
     "linear of a column": lambda x, y, at: F.linear(torch.stack([x, y], 1)[:4, 0], W[:, :4]),
     "normed linear": lambda x, y, at: F.linear(F.layer_norm(x + 3, [6], V, V + 1), W, V[:4]),
     "normed without bias": lambda x, y, at: F.linear(F.layer_norm(x, [6], V), W),

@@ -303,10 +303,15 @@ def _aligned(shape: tuple[int, ...]) -> Array:
 def _linear(call: Call, uses: Uses) -> list[Step] | None:
     x, weight, *rest = call.args
     bias = rest[0] if rest else None
-    if not _plain(x) or not _plain(weight) or x.ndim > 2 or call.kwargs or not x.flags.c_contiguous:
+    if not _plain(x) or not _plain(weight) or x.ndim > 2 or call.kwargs:
         return None
     turned = uses.turned(weight) if uses.constant(weight) else None
-    return None if turned is None else _product(x, turned, bias, call.result)
+    if turned is None or not (x.flags.c_contiguous or uses.room(x.size)):
+        return None
+    if x.flags.c_contiguous:
+        return _product(x, turned, bias, call.result)
+    rows = np.empty(x.shape, FLOAT32)
+    return [_copied(x, rows), *_product(rows, turned, bias, call.result)]
 
 
 def _product(x: Array, turned: Array, bias: Array | None, result: Array) -> list[Step]:
