@@ -4,7 +4,7 @@ BIN := $(CURDIR)/.venv/bin
 RUN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-families bench-rollouts clean
+.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-ablations bench-families bench-rollouts clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,9 +59,13 @@ bench-runtime: install .cache/benchmarks/installed  ## compare the runtime with 
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target $(@D) --requirement $<
 	@touch $@
 
-bench-music: install  ## train on the benchmark of 2012: make bench-music MAT=Piano_midi.mat (an hour a seed, three seeds)
+bench-music: install  ## train on the benchmark of 2012: make bench-music MAT=Piano_midi.mat (three seeds, half an hour)
 	@test -n "$(MAT)" || { echo "error: name the file: make bench-music MAT=Piano_midi.mat" >&2; exit 1; }
 	$(RUN) python -m benchmarks.piano_midi --mat "$(MAT)"
+
+bench-ablations: install  ## the same without one ingredient after another: make bench-ablations MAT=Piano_midi.mat (an hour)
+	@test -n "$(MAT)" || { echo "error: name the file: make bench-ablations MAT=Piano_midi.mat" >&2; exit 1; }
+	$(RUN) python -m benchmarks.ablations --mat "$(MAT)"
 
 bench-families: install  ## train each of the three families with three seeds, and compare them (40 minutes)
 	$(RUN) dvc repro window
