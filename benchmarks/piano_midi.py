@@ -119,8 +119,8 @@ def run(
         patience=settings.patience,
         seed=seed,
     )
-    # The files do not tell a repeated note from a held one.
-    loss = replace(params.read("loss", LossConfig), struck=0.0, **changes.get("loss", {}))
+    # The files do not tell a repeated note from a held one, so that none is ever struck again, which is soon learnt.
+    loss = replace(params.read("loss", LossConfig), **changes.get("loss", {}))
     window = replace(params.read("window", WindowConfig), **changes.get("window", {}))
     windows = arrange(splits, window, settings)
     began = time.perf_counter()
