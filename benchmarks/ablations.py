@@ -3,8 +3,9 @@
 python -m benchmarks.ablations --mat Piano_midi.mat            all of VARIATIONS, some five minutes each on one core
 python -m benchmarks.ablations --mat Piano_midi.mat --only mse window-16
 
-Every run has the same data, number of epochs and seed. What is compared is the likelihood of the validation split; the
-test split is not looked at. Results are written to benchmarks/results/ablations.json; runs that are not asked for stay.
+Every run has the same data, number of epochs and seed. What is compared is the likelihood of the validation split; that
+of the test split is not told. Results are written to benchmarks/results/, named after the file; runs of as many epochs
+that are not asked for stay.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from pianoai.runtime.roll import Roll
 from pianoai.stage import write_json
 from pianoai.windows import SPLITS
 
-RESULTS = Path("benchmarks/results/ablations.json")
+RESULTS = Path("benchmarks/results")
 EPOCHS = 12
 PLACES = 16  # frames after which a place in the bar comes again
 
@@ -84,7 +85,7 @@ class Variation:
 
 
 VARIATIONS = {
-    "none": Variation("nothing left out"),
+    "none": Variation("nothing"),
     "head": Variation(
         "pitches independent of each other, nothing recalled", changes={"model": {"head": "independent"}}
     ),
@@ -121,9 +122,11 @@ def main(arguments: list[str]) -> None:
         runs = side_by_side([partial(varied, splits, settings, name) for name in given.only], given.jobs)
     except InputError as error:
         sys.exit(f"error: {error}")
-    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    path = RESULTS / f"ablations_{given.mat.stem.lower()}.json"
+    kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    results = {name: found for name, found in kept.items() if found["epochs"] == given.epochs}
     results |= dict(zip(given.only, runs, strict=True))
-    write_json(RESULTS, results)
+    write_json(path, results)
     print(table(results))
 
 
@@ -141,7 +144,7 @@ def varied(splits: dict[str, list[Roll]], settings: Settings, name: str) -> dict
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The runs in Markdown; differences are to the run that leaves nothing out."""
-    lines = ["| left out | nats a frame, validation | difference | parameters |", "|---|---:|---:|---:|"]
+    lines = ["| changed | nats a frame, validation | difference | parameters |", "|---|---:|---:|---:|"]
     whole = results.get("none", {}).get("valid_nll")
     for name, variation in VARIATIONS.items():
         if name in results:

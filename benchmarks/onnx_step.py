@@ -105,7 +105,7 @@ def build(model: Model, half: bool = True) -> bytes:
         "full": LOUDEST,
         "quietest": quietest,
         "loudest": loudest,
-        "deviation": np.exp(weights["head.log_deviation"]),
+        "scale": np.exp(weights["head.log_scale"]),
     }.items():
         graph.constant(name, np.array(value, np.float32))
     for name, shape in {
@@ -223,7 +223,7 @@ def draw(graph: Graph, logits: str) -> None:
     graph.several("Split", logits, "first two", names=["choices", "middle"], axis=0)
     graph.several("Split", quantiles, "first two", names=["limits", "swing"], axis=0)
     sounds, again = graph.split(graph.add("Greater", "choices", "limits"), 2, 0)
-    loudness = graph.add("Sigmoid", graph.add("Add", "middle", graph.add("Mul", "deviation", "swing")))
+    loudness = graph.add("Sigmoid", graph.add("Add", "middle", graph.add("Mul", "scale", "swing")))
     strike = graph.add("And", sounds, graph.add("Or", again, graph.add("LessOrEqual", "frame", "zero")))
     velocity = graph.add("Round", graph.add("Clip", graph.add("Mul", loudness, "full"), "quietest", "loudest"))
     graph.several("Where", strike, velocity, graph.add("Cast", sounds, to=TensorProto.FLOAT), names=["drawn"])

@@ -45,7 +45,7 @@ CONFIG = Config(
     feedforward=512,
     head="independent",
     head_units=1,
-    recall=1,
+    recall_heads=1,
     dropout=0.0,
     learning_rate=0.001,
 )

@@ -56,7 +56,8 @@ def parser() -> Parser:
         "--top-p",
         type=float,
         default=1.0,
-        help="leave out of every choice what the likelier outcome alone makes up for (default: %(default)s, nothing)",
+        help="leave out of every choice what the likelier outcome alone makes up for, and the tails of velocities "
+        "(default: %(default)s, nothing)",
     )
     make.add_argument(
         "--min-p",

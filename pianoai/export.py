@@ -340,7 +340,7 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
         state = loaded.read(roll[:-2], loaded.start())
         found, state = teachers["runtime"](cells[-2], state, noise[-1], cells[-1])
         worst["reading"] = further(worst["reading"], found, whole[-1])
-    drawn, worst["drawing"] = compare_drawing(stepping, loaded, config, float(model.head.log_deviation.detach().exp()))
+    drawn, worst["drawing"] = compare_drawing(stepping, loaded, config, float(model.head.log_scale.detach().exp()))
     for name, difference in worst.items():
         if not difference <= config.tolerance:
             raise InputError(
@@ -409,10 +409,10 @@ def array_given(script: Any) -> runtime.Given:
 
 
 def compare_drawing(
-    script: runtime.Step, loaded: runtime.Model, config: ExportConfig, deviation: float
+    script: runtime.Step, loaded: runtime.Model, config: ExportConfig, scale: float
 ) -> tuple[dict[str, int], float]:
     """Frames in which TorchScript and the runtime drew different notes, the near-ties behind them, and the
-    largest difference of a probability on the way. `deviation` is that of velocities' logits.
+    largest difference of a probability on the way. `scale` is that of velocities' logits.
 
     Raises InputError for a difference of notes that no near-tie explains.
     """
@@ -432,22 +432,26 @@ def compare_drawing(
             apart = apart[:1] if loaded.given else apart
             different += 1
             ties += len(apart)
-            if not (distance_to_tie(said, noise, deviation)[apart] <= config.tolerance).all():
+            if not (distance_to_tie(said, noise, scale)[apart] <= config.tolerance).all():
                 raise InputError(f"export: the runtime drew other notes in frame {at}, and not by a near-tie")
         frame = drawn
     counts = {"frames_drawn": config.frames, "frames_different": different, "near_ties": ties}
     return counts, worst
 
 
-def distance_to_tie(said: Floats, noise: Floats, deviation: float) -> Floats:
+def distance_to_tie(said: Floats, noise: Floats, scale: float) -> Floats:
     """How far each pitch's probabilities (3, 88) are from turning the draw: (88,).
 
     A cell turns on sounding, on being struck again, or on a velocity half-way between two whole numbers.
     """
     again = np.abs(said[1] - noise[PITCHES : 2 * PITCHES])
     intensity, uniform = (x.astype(np.float64).clip(1e-9, 1 - 1e-9) for x in (said[2], noise[2 * PITCHES : NOISE]))
-    odds = intensity / (1 - intensity) * (uniform / (1 - uniform)) ** deviation
-    half_way = np.abs(odds / (1 + odds) * LOUDEST % 1 - 0.5) / LOUDEST
+    shift = (uniform / (1 - uniform)) ** scale  # of odds
+    odds = intensity / (1 - intensity) * shift
+    below = np.floor(odds / (1 + odds) * LOUDEST - 0.5) + 0.5
+    borders = (np.stack([below, below + 1]) / LOUDEST).clip(1e-9, 1 - 1e-9)
+    before = borders / (1 - borders) / shift  # what is brought to a border
+    half_way = np.abs(before / (1 + before) - said[2]).min(0)
     distance: Floats = np.minimum(np.abs(said[0] - noise[:PITCHES]), np.minimum(again, half_way))
     return distance
 

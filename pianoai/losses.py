@@ -67,27 +67,25 @@ def variance(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     return F.relu(_deviation(true, mask) - _deviation(predicted, mask)).mean()
 
 
-def velocity(
-    logits: Tensor, log_deviation: Tensor, true: Tensor, struck: Tensor, mask: Tensor, extremes: Tensor
-) -> Tensor:
-    """Nats a frame of the velocities `true` of the pitches that are `struck` (1, else 0).
+def velocity(logits: Tensor, log_scale: Tensor, true: Tensor, struck: Tensor, mask: Tensor, extremes: Tensor) -> Tensor:
+    """Nats a frame of the velocities `true` (batch, time, 88), 2 to 127, of the pitches that are `struck` (1, else 0).
 
-    The logit of velocity / 127 is drawn from a logistic distribution around `logits` with the deviation
-    exp(log_deviation), the velocity rounded and brought between the `extremes` (2,), as in drawing. What is beyond
+    The logit of velocity / 127 is drawn from a logistic distribution around `logits` with the scale
+    exp(log_scale), the velocity rounded and brought between the `extremes` (2,), as in drawing. What is beyond
     them is thus theirs (Salimans et al. 2017, eq. 2), and where they are the same the loss is 0.
     """
     lowest, highest = extremes.unbind(0)
     counted = struck * mask[..., None]
     at = counted > 0
     middle, real = logits[at], torch.minimum(torch.maximum(true[at], lowest), highest)
-    # The borders of a velocity: those halfway to its neighbours, in deviations from the middle.
+    # The borders of a velocity: those halfway to its neighbours, over the scale.
     lower, upper = (torch.logit(((real + half) / LOUDEST).clamp(max=1 - CERTAIN)) for half in (-0.5, 0.5))
-    deviation = log_deviation.exp()
+    scale = log_scale.exp()
     open_below, open_above = real <= lowest, real >= highest
     # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b))
-    below = F.softplus((lower - middle) / deviation).masked_fill(open_below, 0.0)
-    above = F.softplus((middle - upper) / deviation).masked_fill(open_above, 0.0)
-    between = torch.log(-torch.expm1((lower - upper) / deviation)).masked_fill(open_below | open_above, 0.0)
+    below = F.softplus((lower - middle) / scale).masked_fill(open_below, 0.0)
+    above = F.softplus((middle - upper) / scale).masked_fill(open_above, 0.0)
+    between = torch.log(-torch.expm1((lower - upper) / scale)).masked_fill(open_below | open_above, 0.0)
     return ((below + above - between) * counted[at]).sum() / mask.sum().clamp(min=1)
 
 

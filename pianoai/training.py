@@ -65,8 +65,7 @@ class Averaging(WeightAveraging):
         super().__init__(use_buffers=False, avg_fn=average)
 
 
-# Options of glibc's mallopt, and the values for them.
-KEEPING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # options of glibc's mallopt
 
 
 def keep_freed_memory() -> None:
@@ -76,7 +75,7 @@ def keep_freed_memory() -> None:
     is another one, nothing is changed.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        for option, value in KEEPING.values():
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
             library.mallopt(option, value)
 
 

@@ -194,7 +194,7 @@ def test_distance_to_tie() -> None:
     said[2] = 0.0
     noise[0], noise[PITCHES + 1] = 0.251, 0.247
     said[2, 2] = 70.501 / 127
-    # Noise of 0.9 are odds of 9, and with a deviation of 1/2 a factor of 3.
+    # Noise of 0.9 are odds of 9, and with a scale of 1/2 a factor of 3.
     said[2, 3], noise[2 * PITCHES + 3] = 1 / (1 + 3 * (127 / 70.499 - 1)), 0.9
     found = distance_to_tie(said, noise, 0.5)
     assert found[:5] == pytest.approx([0.001, 0.003, 0.001 / 127, 0.001 / 127, 0.5 / 127], rel=3e-2)

@@ -119,7 +119,7 @@ def test_a_frame_is_drawn_from_the_lowest_pitch_to_the_highest(temperature: floa
         logits = made.given(context, planes(cells))[:, pitch]
         if noise[pitch] < torch.sigmoid(logits[0] / temperature):
             again = noise[88 + pitch] < torch.sigmoid(logits[1] / temperature)
-            loud = logits[2] + made.log_deviation.exp() * temperature * torch.logit(noise[176 + pitch])
+            loud = logits[2] + made.log_scale.exp() * temperature * torch.logit(noise[176 + pitch])
             velocity = (torch.sigmoid(loud) * 127).round().clamp(2, 127)
             cells[pitch] = velocity if again or before[pitch] == 0 else 1
     assert drawn.tolist() == cells.tolist()

@@ -64,11 +64,11 @@ def test_gradient_penalty() -> None:
     assert losses.gradient_penalty(slopes, torch.tensor([[1.0, 1.0, 0.0]])).item() == pytest.approx(16 / 2)
 
 
-def velocity_nats(logit: float, true: int, deviation: float, lowest: int, highest: int) -> float:
+def velocity_nats(logit: float, true: int, scale: float, lowest: int, highest: int) -> float:
     """By `losses.velocity`, for one struck note beside one that is not."""
     loss = losses.velocity(
         frames([[logit, 3.0]]),
-        torch.tensor(math.log(deviation)),
+        torch.tensor(math.log(scale)),
         frames([[float(true), 0.0]]),
         frames([[1.0, 0.0]]),
         torch.ones(1, 1),
@@ -80,7 +80,7 @@ def velocity_nats(logit: float, true: int, deviation: float, lowest: int, highes
 def test_a_velocity_has_the_probability_that_it_is_drawn_with() -> None:
     head = Independent()
     with torch.no_grad():
-        head.log_deviation.fill_(math.log(0.4))
+        head.log_scale.fill_(math.log(0.4))
         head.velocities.copy_(torch.tensor([30, 70]))
     uniform = (torch.arange(200_000) + 0.5) / 200_000
     drawn = head.velocity(0.2 + 0.4 * torch.logit(uniform)).round()
@@ -94,12 +94,12 @@ def test_a_velocity_has_the_probability_that_it_is_drawn_with() -> None:
 
 
 def test_velocities_that_are_all_the_same_cost_and_teach_nothing() -> None:
-    logits, deviation = frames([[0.7, -1.0]]).requires_grad_(), torch.tensor(-1.0, requires_grad=True)
+    logits, scale = frames([[0.7, -1.0]]).requires_grad_(), torch.tensor(-1.0, requires_grad=True)
     one = torch.ones(1, 1)
-    loss = losses.velocity(logits, deviation, frames([[64.0, 64.0]]), torch.ones(1, 1, 2), one, torch.full((2,), 64.0))
+    loss = losses.velocity(logits, scale, frames([[64.0, 64.0]]), torch.ones(1, 1, 2), one, torch.full((2,), 64.0))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert logits.grad is not None
-    assert deviation.grad is not None
+    assert scale.grad is not None
     assert not logits.grad.any()
-    assert not deviation.grad.any()
+    assert not scale.grad.any()

@@ -31,7 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "feedforward": 40,
         "head": "nade",
         "head_units": 8,
-        "recall": 3,
+        "recall_heads": 3,
         "dropout": 0.1,
         "learning_rate": 0.01,
     },
@@ -218,10 +218,10 @@ def test_temperature_scales_logits() -> None:
 def test_velocities_are_drawn_around_the_predicted_one() -> None:
     head, logits, before = Independent(), torch.full((3, PITCHES), 9.0), torch.zeros(PITCHES)
     logits[2] = math.log(60 / 67)  # the logit of 60 / 127
-    head.log_deviation.fill_(math.log(0.5))
+    head.log_scale.fill_(math.log(0.5))
     noise = torch.full((NOISE,), 0.5)
     noise[2 * PITCHES : 2 * PITCHES + 3] = torch.tensor([0.5, 0.9, 0.2])
-    # Odds of 60 / 67, times 9 and 1 / 4 to the power of deviation * temperature.
+    # Odds of 60 / 67, times 9 and 1 / 4 to the power of scale * temperature.
     assert head.draw(logits, before, noise, torch.tensor(1.0))[0][:3].tolist() == [60, 93, 39]  # 92.58, 39.27
     assert head.draw(logits, before, noise, torch.tensor(2.0))[0][:3].tolist() == [60, 113, 23]  # 112.97, 23.23
     head.velocities.copy_(torch.tensor([50, 90]))

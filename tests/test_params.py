@@ -72,7 +72,7 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
 
 def test_heads_must_divide_the_width(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    sizes = "embed_dim: 128, heads: 3, blocks: 1, feedforward: 8, head: nade, head_units: 8, recall: 2"
+    sizes = "embed_dim: 128, heads: 3, blocks: 1, feedforward: 8, head: nade, head_units: 8, recall_heads: 2"
     path.write_text(f"model: {{{sizes}, dropout: 0, learning_rate: 0.1}}")
     with pytest.raises(InputError, match=r"model.heads must divide model.embed_dim: 128 / 3"):
         params.read("model", transformer.Config, path)

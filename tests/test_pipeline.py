@@ -141,7 +141,7 @@ TINY = {
     "window": {"length": 16, "segment": 64, "hop": 64},
     "split": {"valid": 0.25, "test": 0.125},
     "train": {"epochs": 2, "batch": 4, "warmup": 2},
-    "model": {"embed_dim": 24, "heads": 4, "blocks": 1, "feedforward": 32, "head_units": 8, "recall": 3},
+    "model": {"embed_dim": 24, "heads": 4, "blocks": 1, "feedforward": 32, "head_units": 8, "recall_heads": 3},
     "gan": {"width": 24, "latent": 4, "critic_width": 8},
     "wgan": {"width": 24, "latent": 4, "critic_width": 8},
     "evaluate": {"noise_samples": 2, "rollouts": 3, "frames": 32, "compared": 32, "prompt": 16, "temperature": 1.0},

@@ -304,6 +304,29 @@ def test_a_ring_that_is_not_read_afterwards_is_written_in_place() -> None:
         np.testing.assert_allclose(memory, expected.numpy(), rtol=1e-6)
 
 
+class JoinsConstants(nn.Module):
+    """Parts of what is no input are joined as a copy, though a ring beside them is written in place."""
+
+    def forward(self, memory: Tensor, slot: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        start = torch.zeros(4)
+        changed = torch.cat([start[:2], start[2:]])
+        changed.add_(1)
+        ring = memory[:12].view(4, 3).index_copy(0, slot, new)
+        return start.sum() * new[0] + changed.sum() * new[0], torch.cat([ring.view(-1), memory[12:]])
+
+
+def test_only_memory_is_joined_without_a_copy() -> None:
+    example = torch.zeros(27), torch.tensor([1]), torch.ones(1, 3)
+    saved, trace = io.BytesIO(), torch.jit.trace
+    torch.jit.save(trace(JoinsConstants(), example), saved)  # type: ignore[no-untyped-call]
+    plan = torchscript.load(saved.getvalue()).plan("forward", *(x.numpy().copy() for x in example))
+    assert plan is not None
+    for _ in range(2):
+        plan.run()
+        assert plan.outputs[0].tolist() == [4, 4, 4]
+    assert plan.outputs[1] is plan.inputs[0]
+
+
 class Branches(nn.Module):
     def forward(self, x: Tensor, y: Tensor, at: Tensor) -> Tensor:
         return x + y if bool(x.sum() > 0) else x - y

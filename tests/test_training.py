@@ -1,6 +1,8 @@
 """Tiny models trained on real chorales."""
 
 import math
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from pianoai.dataset import RollDataset, batches, collate, transposed
 from pianoai.losses import LossConfig
 from pianoai.metrics import likelihood
 from pianoai.metrics.likelihood import predict
-from pianoai.models.heads import DEVIATION, Independent
+from pianoai.models.heads import SCALE, Independent
 from pianoai.models.muon import Muon, orthogonal
 from pianoai.models.objective import (
     Coverage,
@@ -33,6 +35,7 @@ from pianoai.runtime.roll import NOISE, PITCHES, Notes, intensity, make_notes
 from pianoai.sources import Piece
 from pianoai.training import Averaging, Diverged, train
 from pianoai.windows import Windows
+from tests.imports import ROOT
 
 BUDGET = TrainConfig(
     epochs=6,
@@ -54,7 +57,7 @@ TINY: dict[str, dict[str, Any]] = {
         "feedforward": 64,
         "head": "nade",
         "head_units": 8,
-        "recall": 3,
+        "recall_heads": 3,
         "dropout": 0.0,
         "learning_rate": 0.01,
     },
@@ -174,7 +177,7 @@ def test_velocities_are_learnt(music: Windows) -> None:
     assert curve["train_velocity"].iloc[-1] < 0.8 * curve["train_velocity"].iloc[0]
     scores = likelihood.velocity_scores(predict(found.model(), loud_music, "valid", 1, 0))
     assert scores["velocity_mae"] < 0.5 * scores["velocity_mae_recent"]
-    assert found.weights["head.log_deviation"] < math.log(DEVIATION) - 0.1
+    assert found.weights["head.log_scale"] < math.log(SCALE) - 0.1
 
 
 def test_training_ends_early_without_progress(music: Windows) -> None:
@@ -452,3 +455,26 @@ def test_muon_goes_on_from_its_saved_state(tmp_path: Path) -> None:
     trained(second, after, range(4, 8))
     for weight, expected in zip(after, unbroken, strict=True):
         torch.testing.assert_close(weight, expected, atol=0, rtol=0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_what_is_freed_is_kept() -> None:
+    """A process that frees and takes 64 MB again and again asks the kernel for its pages once."""
+    program = """
+import resource, sys
+import numpy as np
+from pianoai.training import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(2):
+    np.ones(2**23)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(8):
+    np.ones(2**23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {}
+    for how in ("keep", "free"):
+        run = [sys.executable, "-c", program, how]
+        faults[how] = int(subprocess.run(run, capture_output=True, check=True, text=True, cwd=ROOT).stdout)
+    assert faults["keep"] < 100 < faults["free"]

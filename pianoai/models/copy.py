@@ -17,7 +17,7 @@ class Config:
 
 
 class Model(FrameModel):
-    """Reads one frame back; its parameters are log-odds by pitch, (4, 88).
+    """Reads one frame back; its parameters are log-odds by pitch, (4, 88), and the head's scale, which is not fitted.
 
     They are: sounds after silence, sounds after sounding, struck again, intensity when struck.
     """

@@ -7,7 +7,7 @@ from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, NOISE, PITCHES
 
 FEATURES = 3 * PITCHES  # of a frame that a model reads: sounding, struck, intensity
 KINDS = 2  # of what is seen of a pitch besides how loud it is: it sounds, it is struck
-# Rows of logits: sounds, is struck again if it sounds and sounded before, intensity if struck, which is the median.
+# Rows of logits: sounds, is struck again if it sounds and sounded before, and the median of its intensity if struck.
 OUTPUTS = 3
 RARELY = -3.0  # the logit of about one pitch in twenty
 
@@ -33,7 +33,7 @@ def step_planes(frame: Tensor, intensity: Tensor) -> tuple[Tensor, Tensor]:
 def noise_quantiles(frame: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
     """What logits (3, 88) are drawn with: the values of a logistic distribution that random numbers stand for, (3, 88).
 
-    `noise` (264 or more,) is uniform in [0, 1), and the deviation of the distribution is `temperature`. A number u is
+    `noise` (264 or more,) is uniform in [0, 1), and the scale of the distribution is `temperature`. A number u is
     below sigmoid(l / t) where the logit l is above t log(u / (1 - u)): so it is seen whether a pitch sounds, and is
     struck again, which one that did not sound in the row before always is. The third is for its velocity.
     """

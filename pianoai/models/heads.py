@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pianoai.models.frame import KINDS, OUTPUTS, noise_quantiles, output_layer, relative, split_logits
 from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, PITCHES, SOFTEST
 
-DEVIATION = 0.3  # of the logit of an intensity, at first: some 9 of 127 velocities
+SCALE = 0.3  # of the logit of an intensity, at first: half of all velocities are then within some 10 of the median
 TOLD = 4  # numbers that every pitch is told of what the model remembers
 MIXED = 16  # numbers of a pitch between the two layers that look at its surroundings
 
@@ -20,13 +20,13 @@ MIXED = 16  # numbers of a pitch between the two layers that look at its surroun
 class Head(nn.Module):
     """Makes a frame of a *context*: of what a model expects after the frames that it has heard.
 
-    The velocity of a struck note is drawn from a logistic distribution on the logit of the intensity. Its deviation is
+    The velocity of a struck note is drawn from a logistic distribution on the logit of the intensity. Its scale is
     learnt, and it lies between the lowest and the highest velocity of the training music.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_deviation = nn.Parameter(torch.tensor(math.log(DEVIATION)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
         self.register_buffer("velocities", torch.tensor([SOFTEST, LOUDEST], dtype=torch.float32))
         self.velocities: Tensor
 
@@ -41,7 +41,7 @@ class Head(nn.Module):
         """The next roll row (88,) and the probabilities (3, 88) it was drawn with, at temperature 1.
 
         From the row before, and `noise` (264,), uniform in [0, 1): a pitch sounds where its number is below its
-        probability. `temperature` divides the logits for drawing, and multiplies the deviation of velocities.
+        probability. `temperature` divides the logits for drawing, and multiplies the scale of velocities.
         """
         raise NotImplementedError
 
@@ -52,7 +52,7 @@ class Head(nn.Module):
 
     def cells(self, logits: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
         """The row (88,) that `noise_quantiles` (3, 88) draw from logits (3, 88), and the probabilities (3, 88)."""
-        velocity = torch.round(self.velocity(logits[2] + torch.exp(self.log_deviation) * quantiles[2]))
+        velocity = torch.round(self.velocity(logits[2] + torch.exp(self.log_scale) * quantiles[2]))
         sounding = torch.where(logits[1] > quantiles[1], velocity, torch.full_like(velocity, HELD))
         row = torch.where(logits[0] > quantiles[0], sounding, torch.zeros_like(sounding))
         return row, torch.sigmoid(logits)

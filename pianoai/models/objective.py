@@ -55,7 +55,7 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig, head: Head) 
         "cosine": losses.cosine(predicted, intensity, batch.mask),
         "variance": losses.variance(predicted, intensity, batch.mask),
         "velocity": losses.velocity(
-            logits_intensity, head.log_deviation, LOUDEST * intensity, struck, batch.mask, head.velocities
+            logits_intensity, head.log_scale, LOUDEST * intensity, struck, batch.mask, head.velocities
         ),
     }
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))

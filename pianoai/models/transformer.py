@@ -26,7 +26,7 @@ class Config:
     feedforward: int = bounded(least=1)
     head: str = bounded(choices=("nade", "independent"))
     head_units: int = bounded(least=1, most=1024)
-    recall: int = bounded(least=1, most=64)
+    recall_heads: int = bounded(least=1, most=64)
     dropout: float = bounded(least=0, most=0.9)
     learning_rate: float = bounded(least=0)
 
@@ -42,7 +42,7 @@ class Config:
 
 Training = LikelihoodTraining
 SHARPNESS = 1.5  # of queries and of keys, at first
-RECALLED = 16  # width of queries and keys when planes are recalled
+KEY_WIDTH = 16  # of a head that recalls planes
 
 
 def rotations(window: int, width: int) -> Tensor:
@@ -198,9 +198,9 @@ class Recall(nn.Module):
         super().__init__()
         self.heads = heads
         self.window = window
-        self.ask = nn.Linear(width, 2 * heads * RECALLED)
-        self.sharpness = nn.Parameter(torch.full((2, RECALLED), SHARPNESS))
-        self.register_buffer("turns", rotations(window, RECALLED), persistent=False)
+        self.ask = nn.Linear(width, 2 * heads * KEY_WIDTH)
+        self.sharpness = nn.Parameter(torch.full((2, KEY_WIDTH), SHARPNESS))
+        self.register_buffer("turns", rotations(window, KEY_WIDTH), persistent=False)
         self.turns: Tensor
 
     @property
@@ -209,10 +209,10 @@ class Recall(nn.Module):
         return KINDS * self.heads
 
     def asked(self, x: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys, each (…, heads, time, RECALLED), from x (…, time, width) and turn (time, 2, RECALLED)."""
-        parts = self.ask(x).view(*x.shape[:-1], 2, self.heads, RECALLED)
+        """Queries and keys, each (…, heads, time, KEY_WIDTH), from x (…, time, width) and turn (time, 2, KEY_WIDTH)."""
+        parts = self.ask(x).view(*x.shape[:-1], 2, self.heads, KEY_WIDTH)
         q, k = (normalise(part) * sharp for part, sharp in zip(parts.unbind(-3), self.sharpness, strict=True))
-        return rotate(q.transpose(-3, -2), turn) * RECALLED**-0.5, rotate(k.transpose(-3, -2), turn)
+        return rotate(q.transpose(-3, -2), turn) * KEY_WIDTH**-0.5, rotate(k.transpose(-3, -2), turn)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """What was found (batch, time, 88, channels), from x (batch, time, width) and planes (batch, time, 264)."""
@@ -225,9 +225,10 @@ class Recall(nn.Module):
         found = torch.matmul(weights.flatten(2, 3), seen).view(batch, chunks, self.heads, self.window, KINDS, PITCHES)
         return found.permute(0, 1, 3, 5, 2, 4).flatten(-2).flatten(1, 2)[:, :time]
 
-    def initial_state(self) -> list[Tensor]:
-        """No keys (heads, window, RECALLED) and no planes (window, 176)."""
-        return [torch.zeros(self.heads, self.window, RECALLED), torch.zeros(self.window, KINDS * PITCHES)]
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Those of its state: keys and planes."""
+        return [(self.heads, self.window, KEY_WIDTH), (self.window, KINDS * PITCHES)]
 
     def step(
         self, x: Tensor, seen: Tensor, state: list[Tensor], position: Tensor, slot: Tensor, barred: Tensor
@@ -237,7 +238,7 @@ class Recall(nn.Module):
         `slot` and `barred` are as in Block.step.
         """
         turn = torch.index_select(self.turns, 0, (position % len(self.turns)).view(1))
-        q, k = self.asked(x.unsqueeze(0), turn)  # each (heads, 1, RECALLED)
+        q, k = self.asked(x.unsqueeze(0), turn)  # each (heads, 1, KEY_WIDTH)
         keys, planes = state[0].index_copy(1, slot, k), state[1].index_copy(0, slot, seen.unsqueeze(0))
         weights = torch.softmax(torch.matmul(q, keys.transpose(1, 2)) + barred, -1)  # (heads, 1, window)
         found = torch.matmul(weights.squeeze(1), planes).view(self.channels, PITCHES)
@@ -247,6 +248,11 @@ class Recall(nn.Module):
         """The state after a chunk of frames x (chunk, width) with planes (chunk, 176) at positions `at` (chunk,)."""
         _, k = self.asked(x, torch.index_select(self.turns, 0, at % len(self.turns)))
         return [state[0].index_copy(1, slots, k), state[1].index_copy(0, slots, seen)]
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Parts of the memory one after the other."""
+    return torch.cat([part.view(-1) for part in parts])
 
 
 class Model(FrameModel):
@@ -261,10 +267,11 @@ class Model(FrameModel):
         self.embed = nn.Linear(FEATURES, width)
         self.blocks = nn.ModuleList(Block(config, window) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(width)
-        self.recall = Recall(width, config.recall, window) if config.head == "nade" else None
+        self.recall = Recall(width, config.recall_heads, window) if config.head == "nade" else None
         self.head = PitchByPitch(width)
         if self.recall is not None:
             self.head = NoteByNote(width, config.head_units, self.recall.channels)
+        self.shapes = [self.ring] * config.blocks + ([] if self.recall is None else self.recall.shapes)  # of the memory
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("turns", rotations(window, width // config.heads), persistent=False)
         self.turns: Tensor
@@ -286,25 +293,12 @@ class Model(FrameModel):
 
     def initial_state(self) -> State:
         """Empty rings of every block, then the state of recalling, as one array: it is written in place."""
-        return self.joined(self.parts()), torch.tensor(0), torch.zeros(PITCHES)
-
-    def parts(self) -> list[Tensor]:
-        """The memory before the first frame: rings (2, heads, window, width per head), and what recalling keeps."""
-        rings = [torch.zeros(self.ring) for _ in self.blocks]
-        return rings + ([] if self.recall is None else self.recall.initial_state())
-
-    def joined(self, parts: list[Tensor]) -> Tensor:
-        """Parts of the memory one after the other."""
-        return torch.cat([part.view(-1) for part in parts])
+        return torch.zeros(sum(map(math.prod, self.shapes))), torch.tensor(0), torch.zeros(PITCHES)
 
     def split(self, memory: Tensor) -> list[Tensor]:
-        """The memory in parts."""
-        found, begin = [], 0
-        for part in self.parts():
-            end = begin + math.prod(part.shape)
-            found.append(memory[begin:end].view(part.shape))
-            begin = end
-        return found
+        """The memory in parts: rings (2, heads, window, width per head), and what recalling keeps."""
+        parts = torch.split(memory, [math.prod(shape) for shape in self.shapes])
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See FrameModel.step_context."""
@@ -319,7 +313,7 @@ class Model(FrameModel):
         if self.recall is not None:
             kept, seen = parts[len(self.blocks) :], features[: KINDS * PITCHES]
             found, parts[len(self.blocks) :] = self.recall.step(x, seen, kept, position, slot, barred)
-        return self.head.context(x, features, found), self.joined(parts)
+        return self.head.context(x, features, found), joined(parts)
 
     def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
@@ -338,4 +332,4 @@ class Model(FrameModel):
         if self.recall is not None:
             kept, planes = parts[len(self.blocks) :], features[:, : KINDS * PITCHES]
             parts[len(self.blocks) :] = self.recall.read(self.norm(x), planes, kept, at, slots)
-        return self.joined(parts)
+        return joined(parts)

@@ -11,10 +11,10 @@ import numpy as np
 
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.operators.promotion import Array
-from pianoai.runtime.roll import PITCHES, TICKS_PER_BEAT, Floats, Roll
+from pianoai.runtime.roll import NOISE, PITCHES, TICKS_PER_BEAT, Floats, Roll
 
 METADATA = "pianoai.json"  # the name of the archive's extra file
-FORMAT = 3
+FORMAT = 4
 LARGEST = 2**22  # elements of one array of a state
 MOST = 2**16  # of any count in the metadata but that of parameters
 
@@ -125,7 +125,7 @@ def read_metadata(text: bytes, name: str) -> Metadata:
         "frames_per_beat": 1,
         "window": 1,
         "reach": 1,
-        "noise": 0,
+        "noise": NOISE,
         "read": 0,
         "samples": 1,
         "parameters": 0,

@@ -180,8 +180,8 @@ class _Recorder:
             if writes(name):
                 self._prepare(args, kwargs)
             if self._overwritten and name == "torch.cat":
-                whole = _whole(*args, **kwargs)
-                if whole is not None:
+                whole = _whole(args[0])
+                if whole is not None and id(whole) in self._live:
                     self._joined.append(whole)
                     return whole
             return self._call(name, operator, args, kwargs)
@@ -263,7 +263,7 @@ def _containers(value: Any, found: set[int]) -> set[int]:
     return found
 
 
-def _whole(parts: list[Array], dim: int = 0) -> Array | None:
+def _whole(parts: list[Array]) -> Array | None:
     """The array that `parts` are the stretches of, if they are all of it in order."""
     whole = owner(parts[0])
     if whole.ndim != 1 or whole.size != sum(part.size for part in parts):

@@ -45,7 +45,7 @@ class Settings:
 
     @property
     def edge(self) -> float:
-        """How near to 0 and 1 the random numbers are not let: the whole of top-p and min-p sampling here.
+        """How near to 0 and 1 the random numbers of notes are not let: top-p and min-p sampling of which notes sound.
 
         A pitch is a choice between two outcomes, taken when a uniform number is below p, its tempered
         probability. Of two outcomes with probabilities q <= 1 - q, nucleus sampling (Holtzman et al. 2020)

@@ -1,0 +1,185 @@
+"""How small the Transformer can be: experiments over its size, and the smallest that is nearly as good as the best.
+
+python -m benchmarks.grid queue        queues an experiment for each of POINTS; then: dvc queue start
+python -m benchmarks.grid collect      their scores, and milliseconds a frame on the runtime, as a table and a picture
+
+An experiment trains and evaluates the Transformer alone, some six minutes on two cores. Scores are of the validation
+split. A frame is timed with random weights, on one thread, in turns with the others. Results are written to
+benchmarks/results/grid.csv and docs/grid.png.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pianoai import determinism, params
+from pianoai.runtime.errors import InputError
+from pianoai.stage import write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pianoai.models.transformer import Config
+    from pianoai.runtime.model import Model
+
+RESULTS = Path("benchmarks/results/grid.csv")
+PICTURE = Path("docs/grid.png")
+NEAR = 0.05  # nats a frame within which a smaller model is preferred
+FRAMES, ROUNDS = 64, 8
+METRICS = "metrics/transformer.json"
+# Changes of params.yaml by name; what is not named stays.
+POINTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "blocks-1": {"blocks": 1},
+    "blocks-2": {"blocks": 2},
+    "blocks-4": {"blocks": 4},
+    "heads-2": {"heads": 2},
+    "heads-8": {"heads": 8},
+    "width-64": {"embed_dim": 64, "feedforward": 256},
+    "width-96": {"embed_dim": 96, "feedforward": 384},
+    "width-192": {"embed_dim": 192, "feedforward": 768},
+    "feedforward-256": {"feedforward": 256},
+    "feedforward-1024": {"feedforward": 1024},
+    "small": {"embed_dim": 64, "feedforward": 256, "blocks": 2},
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Queues or collects."""
+    parser = argparse.ArgumentParser("python -m benchmarks.grid", description="See the module's first lines.")
+    parser.add_argument("what", choices=("queue", "collect"))
+    given = parser.parse_args(arguments)
+    try:
+        if given.what == "queue":
+            for name, changes in POINTS.items():
+                subprocess.run(command(name, changes), check=True)
+        else:
+            collect()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def command(name: str, changes: dict[str, Any]) -> list[str]:
+    """What queues one experiment."""
+    settings = [part for key, value in changes.items() for part in ("-S", f"model.{key}={value}")]
+    return ["dvc", "exp", "run", "--queue", "--name", f"grid-{name}", *settings, "evaluate@transformer"]
+
+
+def collect() -> None:
+    """Writes the table and the picture of the experiments that are done, and prints the table."""
+    determinism.pin(replace(params.read("determinism", determinism.DeterminismConfig), threads=1))
+    import dvc.api
+    import pandas as pd
+
+    from pianoai.models.transformer import Config
+
+    scores = found(dvc.api.exp_show())
+    if not scores:
+        raise InputError("no experiment named grid-… is done: python -m benchmarks.grid queue, then dvc queue start")
+    usual = params.read("model", Config)
+    configs = {name: replace(usual, **POINTS[name]) for name in scores}
+    milliseconds = timed({name: random_model(config) for name, config in configs.items()})
+    rows = [{"name": name, **asdict(configs[name]), **scores[name], "frame_ms": milliseconds[name]} for name in scores]
+    table = pd.DataFrame(rows).sort_values("parameters")
+    write_csv(RESULTS, table)
+    picture(table, PICTURE)
+    print(markdown(table))
+
+
+def found(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Validation nll and parameters of the experiments of the grid that are done, by name."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in rows:
+        name = (row.get("Experiment") or "").removeprefix("grid-")
+        nll = row.get(f"{METRICS}:valid.nll")
+        if name in POINTS and nll is not None:
+            count = int(row[f"{METRICS}:complexity.parameters"])
+            scores[name] = {"valid_nll": float(nll), "parameters": count}
+    return scores
+
+
+def smallest(table: "pd.DataFrame") -> str:
+    """The name of the model with the fewest parameters whose nll is within NEAR of the best."""
+    near = table[table["valid_nll"] <= table["valid_nll"].min() + NEAR]
+    return str(near.loc[near["parameters"].idxmin(), "name"])
+
+
+def random_model(config: "Config") -> "Model":
+    """A model of that size with random weights, as it would ship."""
+    import torch
+
+    from pianoai import export
+    from pianoai.checkpoint import Checkpoint
+    from pianoai.metrics.likelihood import Calibration, Thresholds
+    from pianoai.models.transformer import Model as Transformer
+    from pianoai.runtime import model as runtime
+    from pianoai.runtime.roll import PITCHES
+    from pianoai.windows import WindowConfig
+
+    torch.manual_seed(0)
+    window = params.read("window", WindowConfig).length
+    model = Transformer(config, window).eval()
+    checkpoint = Checkpoint("transformer", asdict(config), model.state_dict(), window, 4, "0" * 64)
+    rates = np.full((3, PITCHES), 0.5, np.float32)
+    description = export.describe(checkpoint, Calibration(), Thresholds(0.5, 0.5), rates, 1)
+    return runtime.load(export.to_archive(model, description))
+
+
+def timed(models: "dict[str, Model]") -> dict[str, float]:
+    """Milliseconds of CPU time a generated frame, by name: the median of rounds in which the models take turns."""
+    from pianoai.runtime.sampling import generate
+
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for at in range(ROUNDS + 1):
+        for name, model in models.items():
+            began = time.process_time()
+            generate(model, None, FRAMES, seed=at)
+            times[name].append(1000 * (time.process_time() - began) / FRAMES)
+    return {name: round(float(np.median(runs[1:])), 3) for name, runs in times.items()}  # the first warms up
+
+
+def picture(table: "pd.DataFrame", path: Path) -> None:
+    """The curve: nll against parameters and against milliseconds a frame, with the line that is near enough."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    for panel, key, label in zip(
+        panels, ("parameters", "frame_ms"), ("parameters", "ms a frame on the runtime, one thread"), strict=True
+    ):
+        panel.scatter(table[key], table["valid_nll"], color="steelblue")
+        for row in table.itertuples():
+            panel.annotate(row.name, (getattr(row, key), row.valid_nll), (4, 4), textcoords="offset points", fontsize=8)
+        panel.axhline(table["valid_nll"].min() + NEAR, color="crimson", linewidth=1)
+        panel.set_xlabel(label)
+        panel.margins(x=0.15)
+    panels[0].set_ylabel("nats a frame, validation")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90, metadata={"Software": None})
+    plt.close(figure)
+
+
+def markdown(table: "pd.DataFrame") -> str:
+    """The table for the README, the smallest that is good enough marked."""
+    chosen = smallest(table)
+    lines = [
+        "| | width | heads | blocks | feed-forward | parameters | nats a frame, validation | ms a frame |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in table.to_dict("records"):
+        name = f"**{row['name']}**" if row["name"] == chosen else row["name"]
+        sizes = " | ".join(str(row[key]) for key in ("embed_dim", "heads", "blocks", "feedforward"))
+        lines.append(f"| {name} | {sizes} | {row['parameters']:,} | {row['valid_nll']:.3f} | {row['frame_ms']:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

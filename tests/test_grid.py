@@ -1,0 +1,54 @@
+"""The grid over sizes: what is queued, what is collected, which is the smallest that is good enough."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks import grid
+from pianoai import params
+from pianoai.models.transformer import Config
+from tests.test_piano_midi import TINY
+
+
+def test_an_experiment_has_its_name_and_its_changes() -> None:
+    assert grid.command("small", {"embed_dim": 64, "blocks": 2}) == [
+        *("dvc", "exp", "run", "--queue", "--name", "grid-small"),
+        *("-S", "model.embed_dim=64", "-S", "model.blocks=2", "evaluate@transformer"),
+    ]
+
+
+def test_the_sizes_are_about_twelve_and_all_different() -> None:
+    usual = params.read("model", Config)
+    sizes = {tuple(asdict(replace(usual, **changes)).items()) for changes in grid.POINTS.values()}
+    assert len(sizes) == len(grid.POINTS) == 12
+
+
+def test_what_is_done_is_found_by_name() -> None:
+    def row(name: str | None, nll: float | None) -> dict[str, object]:
+        keys = ("metrics/transformer.json:valid.nll", "metrics/transformer.json:complexity.parameters")
+        return {"Experiment": name, keys[0]: nll, keys[1]: 1000}
+
+    rows = [row(None, 3.0), row("grid-small", 3.5), row("grid-blocks-1", None), row("other", 1.0), row("grid-x", 1.0)]
+    assert grid.found(rows) == {"small": {"valid_nll": 3.5, "parameters": 1000}}
+
+
+def test_the_smallest_is_within_a_twentieth_of_a_nat(tmp_path: Path) -> None:
+    names = ("a", "b", "c", "d")
+    sizes = {key: [1, 2, 3, 4] for key in ("embed_dim", "heads", "blocks", "feedforward")}
+    table = pd.DataFrame(
+        {"name": names, **sizes, "parameters": [100, 200, 300, 4000], "valid_nll": [3.2, 3.14, 3.15, 3.1]}
+    ).assign(frame_ms=[0.25, 0.5, 0.75, 1])
+    assert grid.smallest(table) == "b"
+    assert grid.smallest(table[table["name"] != "b"]) == "c"
+    assert grid.markdown(table).splitlines()[3] == "| **b** | 2 | 2 | 2 | 2 | 200 | 3.140 | 0.50 |"
+    grid.picture(table, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_frames_are_timed_on_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "FRAMES", 4)
+    monkeypatch.setattr(grid, "ROUNDS", 2)
+    found = grid.timed({"tiny": grid.random_model(TINY)})
+    assert 0 < found["tiny"] < 1000
