@@ -74,8 +74,7 @@ def test_logits_are_sums_over_lower_notes_and_over_what_is_around() -> None:
             hidden = hidden + float(following[at, other] > 0) * made.below[0, pitch - other - 1]
             hidden = hidden + float(following[at, other] > 1) * made.below[1, pitch - other - 1]
         expected = made.logits(x[at]).view(3, 88)[:, pitch] + made.out(F.gelu(hidden, approximate="tanh"))
-        now = frames[at][frames[at] > 0] / 127
-        expected[2] += torch.logit(now.mean())
+        expected[2] += torch.logit(frames[at][frames[at] > 1].mean() / 127)
         torch.testing.assert_close(found[at, :, pitch], expected, atol=2e-5, rtol=1e-5)
 
 
@@ -88,11 +87,13 @@ def test_loudness_is_told_relative_to_what_sounds() -> None:
     frames[2, 87] = 127
     intensity = planes(frames)
     intensity[3, 5], intensity[3, 176 + 5] = 1, 33 / 127  # a note that is held
+    intensity[1, 50], intensity[1, 176 + 50] = 1, 120 / 127  # beside notes that are struck
     plain, found = made.out(x).view(4, 3, 88), made.context(x, intensity, None)
     torch.testing.assert_close(found[:, :2], plain[:, :2])
+    assert not plain[:, 2].any()
     # 64 of 127 where nothing sounds; 127 is taken for 126.5.
     levels = torch.logit(torch.tensor([64, 55, 126.5, 33]) / 127)
-    torch.testing.assert_close(found[:, 2] - plain[:, 2], levels[:, None].expand(4, 88), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[:, 2], levels[:, None].expand(4, 88), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -133,6 +134,11 @@ def test_nothing_is_drawn_from_what_is_certain_to_be_silent() -> None:
     assert probabilities.shape == (3, 88)
 
 
+def again_or_new(said: Tensor, before: Tensor, pitch: int) -> Tensor:
+    """The probability that a pitch is struck if it sounds."""
+    return said[1, pitch] if before[pitch] else torch.tensor(1.0)
+
+
 @torch.no_grad()
 def test_marginals_are_those_of_all_frames_together() -> None:
     # Three pitches alone can sound, so all frames can be added up.
@@ -150,12 +156,14 @@ def test_marginals_are_those_of_all_frames_together() -> None:
         chance = torch.tensor(1.0, dtype=torch.float64)
         for pitch, kind in zip(pitches, kinds, strict=True):
             chance = chance * (said[0, pitch] if kind else 1 - said[0, pitch])
-            again = said[1, pitch] if before[pitch] else torch.tensor(1.0)
+            again = again_or_new(said, before, pitch)
             chance = chance * (1 if not kind else again if kind > 1 else 1 - again)
         for pitch, kind in zip(pitches, kinds, strict=True):
             if kind:
-                expected[:, pitch] += chance * torch.stack([torch.tensor(1.0), said[1, pitch], said[2, pitch]])
-    found = made.marginals(context[None], (before > 0).float()[None], 40_000, torch.Generator().manual_seed(1))[:, 0]
+                loud = said[2, pitch] * again_or_new(said, before, pitch)
+                loud = loud + (1 - again_or_new(said, before, pitch)) * before[pitch] / 127
+                expected[:, pitch] += chance * torch.stack([torch.tensor(1.0), said[1, pitch], loud])
+    found = made.marginals(context[None], planes(before)[None], 40_000, torch.Generator().manual_seed(1))[:, 0]
     torch.testing.assert_close(found.double(), expected, atol=0.005, rtol=0)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from pianoai.metrics import likelihood
 from pianoai.metrics.likelihood import Calibration, Predictions, Thresholds
-from pianoai.models.heads import Independent
+from pianoai.models.base import FrameModel
 
 TRUTH = np.array([[1, 0, 1], [1, 1, 0]], bool)
 SOUNDED = np.array([[1, 0, 0], [1, 0, 1]], bool)
@@ -116,9 +115,9 @@ def test_calibration_of_one_outcome_is_none() -> None:
 
 
 def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
-    class Coin(torch.nn.Module):
-        latent = 1
-        head = Independent()
+    class Coin(FrameModel):
+        def __init__(self) -> None:
+            super().__init__(window=1, latent=1)
 
         def forward(self, features: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
             return torch.where(latent < 0.5, -1.0, 2.0)[..., None].expand(*latent.shape[:2], 3, 88)
@@ -126,9 +125,8 @@ def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
     from pianoai.dataset import Batch
 
     batch = Batch(torch.zeros(1, 50, 264), torch.zeros(1, 50, 264), torch.ones(1, 50))
-    coin: Any = Coin()
     generator = torch.Generator().manual_seed(1)
-    found, again, loud, nats, velocity = likelihood.predict_window(coin, batch, 4000, generator)
+    found, again, loud, nats, velocity = likelihood.predict_window(Coin(), batch, 4000, generator)
     low, high = 1 / (1 + math.e), 1 / (1 + math.exp(-2))
     assert found.mean() == pytest.approx((low + high) / 2, abs=0.003)
     # struck again, given that it sounds: both hang on the same noise

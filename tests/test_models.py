@@ -233,12 +233,12 @@ def test_velocities_are_drawn_around_the_predicted_one() -> None:
 
 def test_real_planes_are_the_draw_with_the_gradient_of_the_probability() -> None:
     logits = torch.zeros(3, PITCHES, requires_grad=True)
-    sounds, again, before = torch.zeros(3, PITCHES).unbind(0)
-    sounds[:3], again[1], before[1:3] = 1.0, 1.0, 1.0
-    found = real_planes(logits, before, sounds, again).view(3, PITCHES)
+    sounds, again, features = torch.zeros(PITCHES), torch.zeros(PITCHES), torch.zeros(3, PITCHES)
+    sounds[:3], again[1], features[0, 1:3], features[2, 1:3] = 1.0, 1.0, 1.0, 0.75
+    found = real_planes(logits, features.flatten(), sounds, again).view(3, PITCHES)
     assert found[0, :4].tolist() == [1, 1, 1, 0]
     assert found[1, :4].tolist() == [1, 1, 0, 0]  # new, struck again, held
-    assert found[2, :4].tolist() == [0.5, 0.5, 0.5, 0]
+    assert found[2, :4].tolist() == [0.5, 0.5, 0.75, 0]
     found[0, 0].backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert logits.grad[0, 0].item() == pytest.approx(0.25)  # p (1 - p)

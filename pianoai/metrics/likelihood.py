@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pianoai.dataset import Batch, batches
 from pianoai.models.base import FrameModel
+from pianoai.models.frame import expected_intensity
 from pianoai.models.heads import NoteByNote
-from pianoai.models.objective import before, frame_nats
+from pianoai.models.objective import frame_nats
 from pianoai.runtime.roll import CERTAIN, DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Floats, Roll, intensity
 from pianoai.runtime.scoring import cross_entropy
 from pianoai.windows import Windows, changes
@@ -110,9 +111,10 @@ def predict_window(
         nats.append(frame_nats(logits, batch)[0])
         velocity += model.head.velocity(logits[0, :, 2])
         if isinstance(model.head, NoteByNote):
-            total += model.head.marginals(context[0], before(batch)[0], samples, generator)
+            total += model.head.marginals(context[0], batch.features[0], samples, generator)
         else:
-            sounds, again, loud = torch.sigmoid(logits)[0].unbind(-2)
+            sounds, again, _ = torch.sigmoid(logits)[0].unbind(-2)
+            loud = expected_intensity(logits, batch.features.view_as(logits))[0]
             total += torch.stack([sounds, sounds * again, sounds * loud])
     sounds, both, loudness = (total / len(nats)).numpy()
     mixture = np.log(len(nats)) - torch.logsumexp(-torch.stack(nats).double(), 0)

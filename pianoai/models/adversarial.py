@@ -18,7 +18,6 @@ from pianoai.models.objective import (
     OCTAVE,
     Coverage,
     TrainConfig,
-    before,
     frame_nats,
     mixture_losses,
     mixture_nll,
@@ -198,7 +197,7 @@ class AdversarialTraining(pl.LightningModule):
     def draw(self, logits: Tensor, batch: Batch) -> Tensor:
         """Planes (batch, time, 264) of frames drawn from logits (batch, time, 3, 88), differentiable in them."""
         drawn = (torch.rand(*logits.shape[:2], 2, PITCHES) < torch.sigmoid(logits[..., :2, :])).float()
-        return real_planes(logits, before(batch), drawn[..., 0, :], drawn[..., 1, :])
+        return real_planes(logits, batch.features, drawn[..., 0, :], drawn[..., 1, :])
 
     def training_step(self, batch: Batch, index: int) -> None:
         """`critic_steps` steps of the critic, then one of the generator; logs every term, and who moves whom."""

@@ -43,10 +43,11 @@ def noise_quantiles(frame: Tensor, noise: Tensor, temperature: Tensor) -> Tensor
 
 
 def output_layer(width: int) -> nn.Linear:
-    """The layer to 264 logits; it begins by expecting few notes, as music has, which spares the first steps."""
+    """The layer to 264 logits; it begins by expecting few notes, as music has, and no change of loudness."""
     layer = nn.Linear(width, OUTPUTS * PITCHES)
     with torch.no_grad():
         layer.bias[:PITCHES] = RARELY
+        layer.weight[KINDS * PITCHES :] = layer.bias[KINDS * PITCHES :] = 0
     return layer
 
 
@@ -58,27 +59,40 @@ def split_logits(out: Tensor) -> Tensor:
 def relative(logits: Tensor, features: Tensor) -> Tensor:
     """Logits (…, 3, 88) whose last row was meant relative to how loud it is now, from the planes (…, 264) of now.
 
-    That is the mean intensity of what sounds, or the usual one where nothing does.
+    That is the mean intensity of what is struck; of what sounds where nothing is; the usual one in silence.
     """
-    sounding, intensity = features[..., :PITCHES].sum(-1), features[..., 2 * PITCHES :].sum(-1)
-    usual = torch.full_like(sounding, DEFAULT_VELOCITY / LOUDEST)
-    mean = torch.where(sounding > 0, intensity / torch.clamp(sounding, 1, PITCHES), usual)
+    sounding, struck, intensity = features.view(*features.shape[:-1], 3, PITCHES).unbind(-2)
+    heard, new = sounding.sum(-1), struck.sum(-1)
+    usual = torch.full_like(heard, DEFAULT_VELOCITY / LOUDEST)
+    mean = torch.where(heard > 0, intensity.sum(-1) / torch.clamp(heard, 1, PITCHES), usual)
+    mean = torch.where(new > 0, (intensity * struck).sum(-1) / torch.clamp(new, 1, PITCHES), mean)
     mean = torch.clamp(mean, 0.5 / LOUDEST, 1 - 0.5 / LOUDEST)
     level = torch.log(mean / (1 - mean))
     added = level.unsqueeze(-1).unsqueeze(-1) * torch.tensor([[0.0], [0.0], [1.0]])
     return logits + added
 
 
-def real_planes(logits: Tensor, before: Tensor, sounds: Tensor, again: Tensor) -> Tensor:
-    """Planes (…, 264) of a frame that was drawn, differentiable in the logits (…, 3, 88).
+def expected_intensity(logits: Tensor, features: Tensor) -> Tensor:
+    """Intensities (…, 88) of pitches if they sound, from logits (…, 3, 88) and planes (…, 3, 88) of the frame before.
 
-    `sounds`, `again` (…, 88) are 0 or 1, `before` (…, 88) tells what sounded in the frame before. The
-    forward value is the draw, the gradient that of the probability: the straight-through estimator of
-    Bengio, Leonard, Courville 2013.
+    What sounds already and is not struck again stays as loud as it is.
     """
+    _, again, intensity = torch.sigmoid(logits).unbind(-2)
+    before, _, now = features.unbind(-2)
+    return intensity + before * (1 - again) * (now - intensity)
+
+
+def real_planes(logits: Tensor, features: Tensor, sounds: Tensor, again: Tensor) -> Tensor:
+    """Planes (…, 264) of a frame whose notes were drawn, differentiable in the logits (…, 3, 88).
+
+    `sounds`, `again` (…, 88) are 0 or 1; `features` (…, 264) are the planes of the frame before. Which notes
+    sound and are struck has the value of the draw and the gradient of the probability: the straight-through
+    estimator of Bengio, Leonard, Courville 2013. What is struck is as loud as predicted, what is held as it was.
+    """
+    before, _, now = features.view(*features.shape[:-1], 3, PITCHES).unbind(-2)
     probabilities = torch.sigmoid(logits)
     p_sounds, p_again, intensity = probabilities.unbind(-2)
     sounds = sounds + p_sounds - p_sounds.detach()
     again = again + p_again - p_again.detach()
     struck = sounds * (1 - before + before * again)
-    return torch.cat([sounds, struck, sounds * intensity], -1)
+    return torch.cat([sounds, struck, struck * intensity + (sounds - struck) * now], -1)

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pianoai.models.frame import KINDS, OUTPUTS, noise_quantiles, output_layer, relative, split_logits
+from pianoai.models.frame import (
+    KINDS,
+    OUTPUTS,
+    expected_intensity,
+    noise_quantiles,
+    output_layer,
+    relative,
+    split_logits,
+)
 from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, PITCHES, SOFTEST
 
 SCALE = 0.3  # of the logit of an intensity, at first: half of all velocities are then within some 10 of the median
@@ -127,6 +135,8 @@ class NoteByNote(Head):
         # What a note adds to pitches 1, 2, … semitones above it: because it sounds, and besides if it is struck.
         self.below = nn.Parameter(0.1 * torch.randn(KINDS, PITCHES - 1, units))
         self.out = nn.Linear(units, OUTPUTS, bias=False)
+        with torch.no_grad():
+            self.out.weight[KINDS:] = 0  # as in output_layer
         self.register_buffer("keys", 2 * torch.arange(PITCHES), persistent=False)
         self.keys: Tensor
 
@@ -179,20 +189,21 @@ class NoteByNote(Head):
         return self.cells(said, quantiles)
 
     @torch.no_grad()
-    def marginals(self, context: Tensor, sounded: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    def marginals(self, context: Tensor, features: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         """Of frames of which only the ones before are known, (3, frames, 88): means over drawn lower notes.
 
         They are of sounding, of sounding and being struck again, and of sounding times intensity, from a context
-        (frames, 88, units + 3) and what sounded before (frames, 88).
+        (frames, 88, units + 3) and the planes of the frames before (frames, 264).
         """
-        frames = len(context)
+        frames, sounded = len(context), features[:, :PITCHES]
         notes = torch.zeros(KINDS, samples, frames, PITCHES)
         found = torch.zeros(OUTPUTS, frames, PITCHES)
         for pitch in range(PITCHES):
             # What notes 1, 2, … semitones below add, the nearest last.
             added = sum(notes[kind, ..., :pitch] @ self.below[kind, :pitch].flip(0) for kind in range(KINDS))
-            said = torch.sigmoid(self.given_notes(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2)))
-            sounds, again, intensity = said[..., 0].unbind(-1)  # each (samples, frames)
+            said = self.given_notes(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2))
+            intensity = expected_intensity(said, features[:, pitch::PITCHES, None])[..., 0]  # (samples, frames)
+            sounds, again = torch.sigmoid(said[..., :KINDS, 0]).unbind(-1)
             found[:, :, pitch] = torch.stack([sounds, sounds * again, sounds * intensity]).mean(1)
             chance = torch.rand(2, samples, frames, generator=generator)
             notes[0, ..., pitch] = (chance[0] < sounds).float()

@@ -13,6 +13,7 @@ from pianoai import losses
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
 from pianoai.models.base import FrameModel
+from pianoai.models.frame import expected_intensity
 from pianoai.models.heads import Head
 from pianoai.params import bounded
 from pianoai.runtime.roll import CERTAIN, LOUDEST, LOWEST_PITCH, PITCHES
@@ -47,7 +48,7 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig, head: Head) 
     """
     sounds, struck, intensity = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
     logits_sounds, logits_struck, logits_intensity = logits.unbind(-2)
-    predicted = torch.sigmoid(logits_sounds) * torch.sigmoid(logits_intensity)
+    predicted = torch.sigmoid(logits_sounds) * expected_intensity(logits, batch.features.view_as(logits))
     terms = {
         "sounding": losses.sounding(logits_sounds, sounds, batch.mask),
         "struck": losses.struck(logits_struck, struck, sounds * before(batch), batch.mask),
