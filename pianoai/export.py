@@ -448,8 +448,8 @@ def distance_to_tie(said: Floats, noise: Floats, scale: float) -> Floats:
     intensity, uniform = (x.astype(np.float64).clip(1e-9, 1 - 1e-9) for x in (said[2], noise[2 * PITCHES : NOISE]))
     shift = (uniform / (1 - uniform)) ** scale  # of odds
     odds = intensity / (1 - intensity) * shift
-    below = np.floor(odds / (1 + odds) * LOUDEST - 0.5) + 0.5
-    borders = (np.stack([below, below + 1]) / LOUDEST).clip(1e-9, 1 - 1e-9)
+    below = (np.floor(odds / (1 + odds) * LOUDEST - 0.5) + 0.5).clip(0.5, LOUDEST - 1.5)
+    borders = np.stack([below, below + 1]) / LOUDEST
     before = borders / (1 - borders) / shift  # what is brought to a border
     half_way = np.abs(before / (1 + before) - said[2]).min(0)
     distance: Floats = np.minimum(np.abs(said[0] - noise[:PITCHES]), np.minimum(again, half_way))
