@@ -198,10 +198,13 @@ def planes(graph: Graph) -> str:
 
 def level(graph: Graph, features: str) -> str:
     """What is added to logits (3, 88), from planes (1, 264); see models.frame.relative."""
-    sounding, _, intensity = graph.split(features, 3, 1)
-    count, total = (graph.add("ReduceSum", plane, keepdims=1) for plane in (sounding, intensity))  # each (1, 1)
-    some = graph.add("Greater", count, "zero")
-    mean = graph.add("Where", some, graph.add("Div", total, graph.add("Max", count, "one")), "silence")
+    sounding, struck, intensity = graph.split(features, 3, 1)
+    mean = "silence"
+    for which in (sounding, struck):
+        loud = graph.add("Mul", intensity, which)
+        count, total = (graph.add("ReduceSum", plane, keepdims=1) for plane in (which, loud))  # each (1, 1)
+        some = graph.add("Greater", count, "zero")
+        mean = graph.add("Where", some, graph.add("Div", total, graph.add("Max", count, "one")), mean)
     for name, value in {"softest": 0.5 / LOUDEST, "hardest": 1 - 0.5 / LOUDEST}.items():
         graph.constant(name, np.array(value, np.float32))
     mean = graph.add("Clip", mean, "softest", "hardest")
