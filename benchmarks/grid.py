@@ -114,21 +114,14 @@ def random_model(config: "Config") -> "Model":
     """A model of that size with random weights, as it would ship."""
     import torch
 
-    from pianoai import export
-    from pianoai.checkpoint import Checkpoint
-    from pianoai.metrics.likelihood import Calibration, Thresholds
+    from benchmarks.runtime import archive
     from pianoai.models.transformer import Model as Transformer
     from pianoai.runtime import model as runtime
-    from pianoai.runtime.roll import PITCHES
     from pianoai.windows import WindowConfig
 
     torch.manual_seed(0)
-    window = params.read("window", WindowConfig).length
-    model = Transformer(config, window).eval()
-    checkpoint = Checkpoint("transformer", asdict(config), model.state_dict(), window, 4, "0" * 64)
-    rates = np.full((3, PITCHES), 0.5, np.float32)
-    description = export.describe(checkpoint, Calibration(), Thresholds(0.5, 0.5), rates, 1)
-    return runtime.load(export.to_archive(model, description))
+    model = Transformer(config, params.read("window", WindowConfig).length).eval()
+    return runtime.load(archive(model, "float32", config))
 
 
 def timed(models: "dict[str, Model]") -> dict[str, float]:

@@ -150,9 +150,9 @@ def random_model() -> Model:
     return model
 
 
-def archive(model: Model, weights: str) -> bytes:
+def archive(model: Model, weights: str, config: Config = CONFIG) -> bytes:
     """The archive of a model that was never trained; what it says besides weights is not used here."""
-    checkpoint = Checkpoint("transformer", asdict(CONFIG), model.state_dict(), WINDOW, 4, "0" * 64)
+    checkpoint = Checkpoint("transformer", asdict(config), model.state_dict(), model.window, 4, "0" * 64)
     rates = np.full((3, PITCHES), 0.5, np.float32)
     said = export.describe(checkpoint, Calibration(), Thresholds(0.5, 0.5), rates, 1)
     return export.to_archive(model, said, weights)
