@@ -86,10 +86,10 @@ class Graph:
 def build(model: Model, half: bool = True) -> bytes:
     """An ONNX model that computes `FrameModel.step` of the Transformer.
 
-    Inputs: frame (1, 88), intensity (1, 88), noise (3, 88), temperature (), position (1, 1) modulo the period of the
+    Inputs: frame (1, 88), loudness (1, 89), noise (3, 88), temperature (), position (1, 1) modulo the period of the
     rotations, filled (1,) places of the bag before this frame and total (1,) after it, and for each block b its keys_b
-    and values_b (1, heads, window, width). Outputs: drawn (1, 88), probabilities (3, 88), now (1, 88), which are the
-    new intensities, and new_keys_b and new_values_b, to be bound to the memory of keys_b and values_b.
+    and values_b (1, heads, window, width). Outputs: drawn (1, 88), probabilities (3, 88), now (1, 89), which is the
+    new loudness, and new_keys_b and new_values_b, to be bound to the memory of keys_b and values_b.
     """
     _, heads, window, width = model.ring
     blocks = len(model.blocks)
@@ -168,7 +168,7 @@ def build(model: Model, half: bool = True) -> bytes:
         added, bias = linear(y, f"{name}.3"), vector(f"{name}.3.bias")
     _, y = normed(graph, x, added, bias, vector("norm.weight"), vector("norm.bias"))
     logits = graph.add("Add", linear(y, "head.out"), vector("head.out.bias"))
-    draw(graph, graph.add("Add", graph.add("Reshape", logits, "rows"), level(graph, features)))
+    draw(graph, graph.add("Add", graph.add("Reshape", logits, "rows"), level(graph)))
     return graph.serialised()
 
 
@@ -182,32 +182,33 @@ def normed(graph: Graph, x: str, added: str, bias: str, weight: str, shift: str)
 
 
 def planes(graph: Graph) -> str:
-    """The planes (1, 264) of the frame; see models.frame.step_planes."""
+    """The planes (1, 264) of the frame, and its level (1, 1) by that name; see models.frame.step_features."""
     from onnx import TensorProto
 
     graph.input("frame", (1, PITCHES))
-    graph.input("intensity", (1, PITCHES))
-    graph.output("now", (1, PITCHES))
-    sounding, struck = graph.add("Greater", "frame", "zero"), graph.add("Greater", "frame", "held")
-    known = graph.add("Where", graph.add("Greater", "intensity", "zero"), "intensity", "silence")
-    held = graph.add("Where", sounding, known, "zero")
-    graph.several("Where", struck, graph.add("Div", "frame", "full"), held, names=["now"])
-    flags = [graph.add("Cast", flag, to=TensorProto.FLOAT) for flag in (sounding, struck)]
-    return graph.add("Concat", *flags, "now", axis=1)
+    graph.input("loudness", (1, PITCHES + 1))
+    graph.output("now", (1, PITCHES + 1))
+    graph.constant("pitches", np.array([PITCHES, 1], np.int64))
+    known = graph.add("Where", graph.add("Greater", "loudness", "zero"), "loudness", "silence")
+    graph.several("Split", known, "pitches", names=["heard", "before"], axis=1)
+    sounds, strikes = graph.add("Greater", "frame", "zero"), graph.add("Greater", "frame", "held")
+    held = graph.add("Where", sounds, "heard", "zero")
+    intensity = graph.add("Where", strikes, graph.add("Div", "frame", "full"), held)
+    sounding, struck = (graph.add("Cast", flag, to=TensorProto.FLOAT) for flag in (sounds, strikes))
+    count, total = (
+        graph.add("ReduceSum", plane, keepdims=1) for plane in (struck, graph.add("Mul", struck, intensity))
+    )
+    mean = graph.add("Div", total, graph.add("Max", count, "one"))
+    graph.several("Where", graph.add("Greater", count, "zero"), mean, "before", names=["level"])
+    graph.several("Concat", intensity, "level", names=["now"], axis=1)
+    return graph.add("Concat", sounding, struck, intensity, axis=1)
 
 
-def level(graph: Graph, features: str) -> str:
-    """What is added to logits (3, 88), from planes (1, 264); see models.frame.relative."""
-    sounding, struck, intensity = graph.split(features, 3, 1)
-    mean = "silence"
-    for which in (sounding, struck):
-        loud = graph.add("Mul", intensity, which)
-        count, total = (graph.add("ReduceSum", plane, keepdims=1) for plane in (which, loud))  # each (1, 1)
-        some = graph.add("Greater", count, "zero")
-        mean = graph.add("Where", some, graph.add("Div", total, graph.add("Max", count, "one")), mean)
+def level(graph: Graph) -> str:
+    """What is added to logits (3, 88) for the level; see models.frame.relative."""
     for name, value in {"softest": 0.5 / LOUDEST, "hardest": 1 - 0.5 / LOUDEST}.items():
         graph.constant(name, np.array(value, np.float32))
-    mean = graph.add("Clip", mean, "softest", "hardest")
+    mean = graph.add("Clip", "level", "softest", "hardest")
     logit = graph.add("Log", graph.add("Div", mean, graph.add("Sub", "one", mean)))
     return graph.add("Mul", logit, graph.constant("third", np.array([[0], [0], [1]], np.float32)))
 

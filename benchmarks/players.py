@@ -77,7 +77,7 @@ class OnnxRuntime:
     def start(self) -> None:
         """See Player."""
         self._position = 0
-        self._at["intensity"][...] = 0
+        self._at["loudness"][...] = 0
 
     def step(self, frame: "Floats", noise: "Floats") -> tuple["Floats", "Floats"]:
         """See Player."""
@@ -91,7 +91,7 @@ class OnnxRuntime:
         at["position"][0, 0] = self._position % (4 * self._window)
         at["frame"][0], self._noise[...] = frame, noise
         self._session.run_with_iobinding(self._binding)
-        at["intensity"][...] = at["now"]
+        at["loudness"][...] = at["now"]
         self._position += 1
         return at["drawn"][0].copy(), at["probabilities"].copy()
 

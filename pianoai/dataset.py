@@ -8,23 +8,27 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pianoai.models.frame import planes
-from pianoai.runtime.roll import PITCHES, Roll, velocities
+from pianoai.models.frame import PLANES, read_features
+from pianoai.runtime.roll import PITCHES, Floats, Roll, levels, velocities
 from pianoai.windows import Windows
 
 
 class Batch(NamedTuple):
     """Windows padded with silence to one length; time is one frame shorter than the window."""
 
-    features: Tensor  # (batch, time, 264) planes of the frames read
+    features: Tensor  # (batch, time, 265) of the frames read
     targets: Tensor  # (batch, time, 264) planes of the frames to predict
     mask: Tensor  # (batch, time) 1 where the frame to predict is music
 
 
-class RollDataset(Dataset[tuple[Roll, Roll]]):
+Window = tuple[Roll, Roll, Floats]
+
+
+class RollDataset(Dataset[Window]):
     """The windows of one split, each transposed at random by up to `transpose` semitones.
 
-    A window is its roll and the velocities of what sounds in it, held notes included, both (frames, 88).
+    A window is its roll, the velocities of what sounds in it, held notes included, both (frames, 88), and its levels
+    (frames,).
     """
 
     def __init__(self, windows: Windows, split: str, transpose: int) -> None:
@@ -37,12 +41,12 @@ class RollDataset(Dataset[tuple[Roll, Roll]]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, at: int) -> tuple[Roll, Roll]:
+    def __getitem__(self, at: int) -> Window:
         start = self.starts[at]
         roll = np.vstack([self.held[at], self.frames[start : start + self.lengths[at]]])
         if self.transpose:
             roll = transposed(roll, int(torch.randint(-self.transpose, self.transpose + 1, ())))
-        return roll[1:], velocities(roll)[1:]
+        return roll[1:], velocities(roll)[1:], levels(roll)[1:]
 
 
 def transposed(roll: Roll, shift: int) -> Roll:
@@ -54,18 +58,19 @@ def transposed(roll: Roll, shift: int) -> Roll:
     return np.roll(roll, shift, axis=1)
 
 
-def collate(windows: list[tuple[Roll, Roll]]) -> Batch:
-    """A batch from rolls and their velocities of different lengths, padded with silence that does not count."""
-    longest = max(len(roll) for roll, _ in windows)
+def collate(windows: list[Window]) -> Batch:
+    """A batch from windows of different lengths, padded with silence that does not count."""
+    longest = max(len(roll) for roll, _, _ in windows)
     rolls = np.zeros((len(windows), longest, PITCHES), np.uint8)
-    loudness = np.zeros_like(rolls)
+    loudness, level = np.zeros_like(rolls), np.zeros(rolls.shape[:2], np.float32)
     mask = np.zeros((len(windows), longest - 1), np.float32)
-    for at, (roll, velocity) in enumerate(windows):
+    for at, (roll, velocity, last) in enumerate(windows):
         rolls[at, : len(roll)] = roll
         loudness[at, : len(roll)] = velocity
+        level[at, : len(roll)] = last
         mask[at, : len(roll) - 1] = 1
-    features = planes(torch.from_numpy(rolls), torch.from_numpy(loudness))
-    return Batch(features[:, :-1], features[:, 1:], torch.from_numpy(mask))
+    features = read_features(torch.from_numpy(rolls), torch.from_numpy(loudness), torch.from_numpy(level))
+    return Batch(features[:, :-1], features[:, 1:, :PLANES], torch.from_numpy(mask))
 
 
 def batches(windows: Windows, split: str) -> Iterator[Batch]:

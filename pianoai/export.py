@@ -17,13 +17,13 @@ from pianoai import __version__
 from pianoai.checkpoint import Checkpoint
 from pianoai.metrics.likelihood import Calibration, Thresholds, nll, predict
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import FEATURES, planes
+from pianoai.models.frame import PLANES, read_features
 from pianoai.models.heads import NoteByNote
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import FORMAT, METADATA
-from pianoai.runtime.roll import LOUDEST, NO_NOTE, NOISE, PITCHES, Floats, Roll, velocities
+from pianoai.runtime.roll import LOUDEST, NO_NOTE, NOISE, PITCHES, Floats, Roll, levels, velocities
 from pianoai.runtime.stepping import note_planes
 from pianoai.windows import Windows
 
@@ -61,9 +61,9 @@ class Step(nn.Module):
         """See FrameModel.step."""
         return self.model.step(frame, state, noise, temperature)
 
-    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+    def read(self, planes: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
-        return self.model.read(features, memory, position)
+        return self.model.read(planes, memory, position)
 
 
 class Parts(nn.Module):
@@ -78,9 +78,9 @@ class Parts(nn.Module):
         """See FrameModel.hear."""
         return self.model.hear(frame, state, noise)
 
-    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+    def read(self, planes: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
-        return self.model.read(features, memory, position)
+        return self.model.read(planes, memory, position)
 
     def begin(
         self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor
@@ -129,9 +129,9 @@ class NoteStep(nn.Module):
         return self.parts.hear(frame, state, noise)  # type: ignore[no-any-return]
 
     @torch.jit.export
-    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+    def read(self, planes: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
-        return self.parts.read(features, memory, position)  # type: ignore[no-any-return]
+        return self.parts.read(planes, memory, position)  # type: ignore[no-any-return]
 
     @torch.jit.export
     def begin(
@@ -161,9 +161,9 @@ def trace(model: FrameModel) -> torch.jit.ScriptModule:
 
     It is straight-line code, but for the loop over the notes of a frame where there is one.
     """
-    frame, (memory, position, intensity) = torch.zeros(PITCHES), model.initial_state()
-    state, noise, one = (memory, position, intensity), torch.full((model.noise,), 0.5), torch.tensor(1.0)
-    reading = (torch.zeros(model.chunk, FEATURES), memory, position)
+    frame, (memory, position, loudness) = torch.zeros(PITCHES), model.initial_state()
+    state, noise, one = (memory, position, loudness), torch.full((model.noise,), 0.5), torch.tensor(1.0)
+    reading = (torch.zeros(model.chunk, PLANES), memory, position)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript announces its deprecation at every call
         if not isinstance(model.head, NoteByNote):
@@ -178,7 +178,7 @@ def trace(model: FrameModel) -> torch.jit.ScriptModule:
                 "begin": (context, frame, noise, one),
                 "turn": (hidden, last, logits, quantiles),
                 "end": (logits.transpose(0, 1), quantiles),
-                "given": (context, torch.zeros(FEATURES)),
+                "given": (context, torch.zeros(PLANES)),
             }
             parts = torch.jit.trace_module(Parts(model).eval(), examples)  # type: ignore[no-untyped-call]
             traced = torch.jit.script(NoteStep(parts).eval())
@@ -375,7 +375,7 @@ def rounding_cost(checkpoint: Checkpoint, windows: Windows, samples: int, config
 def whole_pass(model: FrameModel, roll: Roll, noise: Floats) -> Floats:
     """Probabilities (frames - 1, 3, 88) of the frames of a roll from the second on, in one pass."""
     roll = np.array(roll)  # PyTorch wants to own it
-    features = planes(torch.from_numpy(roll), torch.from_numpy(velocities(roll)))[None]
+    features = read_features(*(torch.from_numpy(part) for part in (roll, velocities(roll), levels(roll))))[None]
     latent = torch.from_numpy(noise[:, NOISE:])
     logits = model.head(model(features[:, :-1], latent[None]), features[:, 1:])
     probabilities: Floats = torch.sigmoid(logits)[0].numpy()

@@ -1,5 +1,6 @@
 """The head that draws a frame note by note, against sums over notes and over whole frames by hand."""
 
+import math
 from itertools import product
 from types import SimpleNamespace
 
@@ -32,6 +33,11 @@ def planes(cells: Tensor) -> Tensor:
     return torch.cat([cells > 0, cells > 1, cells / 127], -1).float()
 
 
+def heard(cells: Tensor, level: float = 0.4) -> Tensor:
+    """The same with a level at the end: features (…, 265)."""
+    return torch.cat([planes(cells), torch.full((*cells.shape[:-1], 1), level)], -1)
+
+
 def rows(count: int, seed: int = 1) -> Tensor:
     generator = np.random.default_rng(seed)
     kinds = generator.random((count, 88))
@@ -41,7 +47,7 @@ def rows(count: int, seed: int = 1) -> Tensor:
 def told(made: NoteByNote, frames: Tensor) -> Tensor:
     """A context for as many frames (…, 88), of random numbers."""
     shape = frames.shape[:-1]
-    return made.context(torch.randn(*shape, WIDTH), planes(frames), torch.randn(*shape, 88, FOUND))
+    return made.context(torch.randn(*shape, WIDTH), heard(frames), torch.randn(*shape, 88, FOUND))
 
 
 @torch.no_grad()
@@ -64,7 +70,7 @@ def test_what_lies_around_a_pitch_is_weighed_by_interval() -> None:
 def test_logits_are_sums_over_lower_notes_and_over_what_is_around() -> None:
     made, frames, following = head(), rows(2), rows(2, 2)
     x, recalled = torch.randn(2, WIDTH), torch.randn(2, 88, FOUND)
-    found = made(made.context(x, planes(frames), recalled), planes(following))
+    found = made(made.context(x, heard(frames), recalled), planes(following))
     seen = torch.cat([recalled, torch.stack([frames > 0, frames > 1], -1), made.told(x).view(2, 88, TOLD)], -1)
     assert (seen.shape[-1], made.near.weight.shape) == (FOUND + KINDS + TOLD, (MIXED, 7 * (FOUND + KINDS + TOLD)))
     around = made.far(F.relu(made.near(seen)))
@@ -74,26 +80,21 @@ def test_logits_are_sums_over_lower_notes_and_over_what_is_around() -> None:
             hidden = hidden + float(following[at, other] > 0) * made.below[0, pitch - other - 1]
             hidden = hidden + float(following[at, other] > 1) * made.below[1, pitch - other - 1]
         expected = made.logits(x[at]).view(3, 88)[:, pitch] + made.out(F.gelu(hidden, approximate="tanh"))
-        expected[2] += torch.logit(frames[at][frames[at] > 1].mean() / 127)
+        expected[2] += math.log(0.4 / 0.6)
         torch.testing.assert_close(found[at, :, pitch], expected, atol=2e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_loudness_is_told_relative_to_what_sounds() -> None:
+def test_loudness_is_told_relative_to_what_was_struck_last() -> None:
     torch.manual_seed(1)
-    made, x = PitchByPitch(WIDTH), torch.randn(4, WIDTH)
-    frames = torch.zeros(4, 88)
-    frames[1, [30, 40]] = torch.tensor([20.0, 90.0])
-    frames[2, 87] = 127
-    intensity = planes(frames)
-    intensity[3, 5], intensity[3, 176 + 5] = 1, 33 / 127  # a note that is held
-    intensity[1, 50], intensity[1, 176 + 50] = 1, 120 / 127  # beside notes that are struck
-    plain, found = made.out(x).view(4, 3, 88), made.context(x, intensity, None)
+    made, x = PitchByPitch(WIDTH), torch.randn(3, WIDTH)
+    features = heard(rows(3))
+    features[:, -1] = torch.tensor([64, 55, 127]) / 127
+    plain, found = made.out(x).view(3, 3, 88), made.context(x, features, None)
     torch.testing.assert_close(found[:, :2], plain[:, :2])
     assert not plain[:, 2].any()
-    # 64 of 127 where nothing sounds; 127 is taken for 126.5.
-    levels = torch.logit(torch.tensor([64, 55, 126.5, 33]) / 127)
-    torch.testing.assert_close(found[:, 2], levels[:, None].expand(4, 88), atol=1e-5, rtol=1e-5)
+    expected = torch.logit(torch.tensor([64, 55, 126.5]) / 127)  # 127 is taken for 126.5
+    torch.testing.assert_close(found[:, 2], expected[:, None].expand(3, 88), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -163,7 +164,7 @@ def test_marginals_are_those_of_all_frames_together() -> None:
                 loud = said[2, pitch] * again_or_new(said, before, pitch)
                 loud = loud + (1 - again_or_new(said, before, pitch)) * before[pitch] / 127
                 expected[:, pitch] += chance * torch.stack([torch.tensor(1.0), said[1, pitch], loud])
-    found = made.marginals(context[None], planes(before)[None], 40_000, torch.Generator().manual_seed(1))[:, 0]
+    found = made.marginals(context[None], heard(before)[None], 40_000, torch.Generator().manual_seed(1))[:, 0]
     torch.testing.assert_close(found.double(), expected, atol=0.005, rtol=0)
 
 

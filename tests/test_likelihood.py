@@ -124,7 +124,7 @@ def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
 
     from pianoai.dataset import Batch
 
-    batch = Batch(torch.zeros(1, 50, 264), torch.zeros(1, 50, 264), torch.ones(1, 50))
+    batch = Batch(torch.zeros(1, 50, 265), torch.zeros(1, 50, 264), torch.ones(1, 50))
     generator = torch.Generator().manual_seed(1)
     found, again, loud, nats, velocity = likelihood.predict_window(Coin(), batch, 4000, generator)
     low, high = 1 / (1 + math.e), 1 / (1 + math.exp(-2))

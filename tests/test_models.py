@@ -13,10 +13,10 @@ from pianoai.checkpoint import family
 from pianoai.models.adversarial import dilations, intervals
 from pianoai.models.base import FrameModel
 from pianoai.models.copy import count_rates
-from pianoai.models.frame import planes, real_planes, step_planes
+from pianoai.models.frame import FEATURES, PLANES, read_features, real_planes, step_features
 from pianoai.models.heads import Independent
 from pianoai.models.transformer import banded_attention, rotate, rotations
-from pianoai.runtime.roll import NOISE, PITCHES, Roll, velocities
+from pianoai.runtime.roll import NOISE, PITCHES, Roll, levels, velocities
 from pianoai.windows import Windows
 
 WINDOW = 16
@@ -57,7 +57,7 @@ def build(name: str, window: int = WINDOW) -> FrameModel:
 
 
 def features(roll: Roll) -> Tensor:
-    return planes(torch.from_numpy(roll), torch.from_numpy(velocities(roll)))[None]
+    return read_features(*(torch.from_numpy(part) for part in (roll, velocities(roll), levels(roll))))[None]
 
 
 def real_roll(music: Windows, frames: int) -> Roll:
@@ -84,18 +84,18 @@ def test_step_agrees_with_the_whole_pass_over_three_windows(name: str, music: Wi
 def test_reading_is_as_many_steps(name: str, window: int, music: Windows) -> None:
     model = build(name, window)
     assert model.chunk == min(16, window)
-    planes_of = features(real_roll(music, 90))[0]
+    heard = features(real_roll(music, 90))[0]
     silent = torch.zeros(model.latent)
     for begin in (0, 3, window + 1):
         memory, position, _ = model.initial_state()
-        for frame in planes_of[:begin]:
+        for frame in heard[:begin]:
             _, memory = model.step_context(frame, memory, position, silent)
             position = position + 1
         stepped, read, at = memory.clone(), memory.clone(), position.clone()
-        for frame in planes_of[begin : begin + 2 * model.chunk]:
+        for frame in heard[begin : begin + 2 * model.chunk]:
             _, stepped = model.step_context(frame, stepped, position, silent)
             position = position + 1
-        for chunk in torch.split(planes_of[begin : begin + 2 * model.chunk], model.chunk):
+        for chunk in torch.split(heard[begin : begin + 2 * model.chunk, :PLANES], model.chunk):
             read = model.read(chunk, read, at)
             at = at + model.chunk
         torch.testing.assert_close(read, stepped, atol=2e-5, rtol=1e-5)
@@ -107,10 +107,10 @@ def test_the_reach_is_as_far_as_a_frame_can_speak(name: str) -> None:
     model = build(name, 5).double()
     assert model.reach == {"transformer": (len(getattr(model, "blocks", [])) + 1) * 4 + 1, "gan": 5}[name]
     torch.manual_seed(0)
-    planes_of, latent = torch.rand(1, 30, 264).double(), torch.rand(1, 30, model.latent).double()
-    changed = planes_of.clone()
+    heard, latent = torch.rand(1, 30, FEATURES).double(), torch.rand(1, 30, model.latent).double()
+    changed = heard.clone()
     changed[0, 10] += 5
-    differs = (model(planes_of, latent) - model(changed, latent)).abs().amax((0, 2, 3)) > 1e-9
+    differs = (model(heard, latent) - model(changed, latent)).abs().amax((0, 2, 3)) > 1e-9
     assert differs[10 : 10 + model.reach].all()
     assert not differs[:10].any()
     assert not differs[10 + model.reach :].any()
@@ -183,13 +183,13 @@ def test_dilations_span_the_window(window: int, expected: list[int]) -> None:
     assert 1 + sum(expected) == window
 
 
-def test_step_planes_keep_the_intensity_of_held_notes(music: Windows) -> None:
+def test_steps_keep_how_loud_held_notes_are_and_what_was_struck_last(music: Windows) -> None:
     roll = real_roll(music, 60)
     roll[0] = np.where(roll[0] > 0, 1, 0)  # as if cut out of the middle of a piece
-    expected = features(roll)[0]
-    intensity = torch.zeros(PITCHES)
+    roll[7:10] = np.minimum(roll[7:10], 1)  # frames in which nothing is struck
+    expected, loudness = features(roll)[0], torch.zeros(PITCHES + 1)
     for at, frame in enumerate(torch.from_numpy(roll).float()):
-        found, intensity = step_planes(frame, intensity)
+        found, loudness = step_features(frame, loudness)
         torch.testing.assert_close(found, expected[at])
 
 

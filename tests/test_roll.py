@@ -11,6 +11,7 @@ from pianoai.runtime.roll import (
     NOTE,
     Roll,
     intensity,
+    levels,
     make_notes,
     notes_to_roll,
     read_frames,
@@ -102,6 +103,15 @@ def test_velocities_last_as_long_as_the_note() -> None:
     assert intensity(roll)[:, 4] * 127 == pytest.approx([30, 30, 90, 90, 90, 0])
     assert intensity(roll).dtype == np.float32
     assert not velocities(roll)[:, 5:].any()
+
+
+def test_the_level_is_that_of_the_last_strikes() -> None:
+    roll = np.zeros((6, 88), np.uint8)
+    roll[:, 3] = [0, 70, 1, 1, 20, 0]
+    roll[:, 4] = [1, 30, 1, 0, 1, 0]
+    assert levels(roll) * 127 == pytest.approx([64, 50, 50, 50, 20, 20])
+    assert levels(roll, 0.5)[0] == np.float32(0.5)
+    assert levels(roll).dtype == np.float32
 
 
 def test_a_roll_from_lists_of_pitches() -> None:

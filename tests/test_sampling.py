@@ -266,7 +266,7 @@ def test_metadata_of_a_good_model() -> None:
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"format": 3}, "format 4"),
+        ({"format": 3}, "format 5"),
         ({"window": 0}, "window"),
         ({"window": "3"}, "window"),
         ({"noise": -1}, "noise"),

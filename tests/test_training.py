@@ -31,7 +31,7 @@ from pianoai.models.objective import (
     validation_nll,
 )
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import NOISE, PITCHES, Notes, intensity, make_notes
+from pianoai.runtime.roll import NOISE, PITCHES, Notes, intensity, levels, make_notes
 from pianoai.sources import Piece
 from pianoai.training import Averaging, Diverged, train
 from pianoai.windows import Windows
@@ -214,11 +214,13 @@ def test_collate_pads_with_silence_that_does_not_count(music: Windows) -> None:
     at = int(np.argmin(music.lengths["train"]))
     items = [dataset[at], dataset[0]]
     batch = collate(items)
-    rolls = [roll for roll, _ in items]
+    rolls = [roll for roll, _, _ in items]
     short, long = len(rolls[0]), len(rolls[1])
     assert short < long
     assert batch.mask.sum(1).tolist() == [short - 1, long - 1]
-    assert batch.features.shape == (2, long - 1, 3 * PITCHES)
+    assert batch.features.shape == (2, long - 1, 3 * PITCHES + 1)
+    assert batch.targets.shape == (2, long - 1, 3 * PITCHES)
+    np.testing.assert_allclose(batch.features[1, :, -1].numpy(), levels(rolls[1])[:-1])
     np.testing.assert_array_equal(batch.features[0, : short - 1, :PITCHES].numpy() > 0, rolls[0][:-1] > 0)
     np.testing.assert_allclose(batch.targets[1, :, 2 * PITCHES :].numpy(), intensity(rolls[1])[1:])
     assert not batch.targets[0, short - 1 :].any()
@@ -242,15 +244,17 @@ def test_a_held_note_keeps_its_velocity_in_the_next_window(tmp_path: Path) -> No
     features = collate([dataset[1]]).features[0, 0] * 127
     sounding = torch.nonzero(features[:PITCHES]).ravel().tolist()
     assert len(sounding) == 2
-    assert features[2 * PITCHES :][sounding].tolist() == pytest.approx([100, 30])
+    assert features[2 * PITCHES : -1][sounding].tolist() == pytest.approx([100, 30])
     np.testing.assert_array_equal(dataset[1][1][:, sounding[0]], 100)
     np.testing.assert_array_equal(dataset[1][1][:, sounding[1]], [30, 30, 0, 0, 0])
     np.testing.assert_array_equal(dataset[1][1][:, sounding[1] + 3], [0, 0, 50, 50, 0])
     # Transposed, a note takes its velocity along.
     torch.manual_seed(3)
-    roll, velocity = RollDataset(found, "train", 11)[1]
+    roll, velocity, level = RollDataset(found, "train", 11)[1]
     assert roll[0].nonzero()[0].tolist() != sounding
     assert velocity[0][roll[0] > 0].tolist() == [100, 30]
+    # What was struck last, as far as the held notes tell: their mean, until the next is struck.
+    assert (level * 127).tolist() == pytest.approx([65, 65, 50, 50, 50])
 
 
 def shifted(notes: Notes, semitones: int) -> Notes:
@@ -326,7 +330,7 @@ def test_noise_learns_which_notes_go_together() -> None:
     rolls = np.zeros((4, 41, PITCHES), np.uint8)
     first = np.random.default_rng(0).random((4, 41)) < 0.5
     rolls[..., [30, 37]], rolls[..., [41, 50]] = 70 * first[..., None], 70 * ~first[..., None]
-    batch = collate([(roll, roll) for roll in rolls])
+    batch = collate([(roll, roll, levels(roll)) for roll in rolls])
     settings = family("gan").Config(**TINY["gan"] | {"noise_samples": 8, "latent": 2})
     model = family("gan").Model(settings, 2)
     optimizer = Muon.of(model, ("context.taps.", "join."), 0.01, 0.0)

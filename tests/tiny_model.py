@@ -14,7 +14,7 @@ STAYS, BEGINS, AGAIN, LOUDNESS = 0.75, 0.25, 0.4, 0.5  # the probabilities, and 
 
 def metadata(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "format": 4,
+        "format": 5,
         "version": "0.1.0",
         "family": "tiny",
         "frames_per_beat": 4,

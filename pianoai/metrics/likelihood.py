@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pianoai.dataset import Batch, batches
 from pianoai.models.base import FrameModel
-from pianoai.models.frame import expected_intensity
+from pianoai.models.frame import expected_intensity, split_planes
 from pianoai.models.heads import NoteByNote
 from pianoai.models.objective import frame_nats
 from pianoai.runtime.roll import CERTAIN, DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Floats, Roll, intensity
@@ -114,7 +114,7 @@ def predict_window(
             total += model.head.marginals(context[0], batch.features[0], samples, generator)
         else:
             sounds, again, _ = torch.sigmoid(logits)[0].unbind(-2)
-            loud = expected_intensity(logits, batch.features.view_as(logits))[0]
+            loud = expected_intensity(logits, split_planes(batch.features))[0]
             total += torch.stack([sounds, sounds * again, sounds * loud])
     sounds, both, loudness = (total / len(nats)).numpy()
     mixture = np.log(len(nats)) - torch.logsumexp(-torch.stack(nats).double(), 0)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig, masked_mean
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import FEATURES, output_layer, real_planes, relative, split_logits
+from pianoai.models.frame import PLANES, output_layer, real_planes, relative, split_logits
 from pianoai.models.muon import Muon
 from pianoai.models.objective import (
     OCTAVE,
@@ -63,14 +63,14 @@ class Context(nn.Module):
     def __init__(self, window: int, width: int, dropout: float) -> None:
         super().__init__()
         self.dilations = dilations(window)
-        self.embed = nn.Linear(FEATURES, width)
+        self.embed = nn.Linear(PLANES, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.dilations)
         self.taps = nn.ModuleList(nn.Linear(2 * width, width) for _ in self.dilations)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, planes: Tensor) -> Tensor:
         """(batch, time + window - 1, 264) -> (batch, time, width)."""
-        x: Tensor = self.embed(features)
+        x: Tensor = self.embed(planes)
         for index, (norm, tap) in enumerate(zip(self.norms, self.taps, strict=True)):
             distance = self.dilations[index]
             y = norm(x)
@@ -80,8 +80,8 @@ class Context(nn.Module):
 
 
 def pad_window(features: Tensor, window: int) -> Tensor:
-    """Silence before the first frame, so that every frame has a whole window behind it."""
-    return F.pad(features, (0, 0, window - 1, 0))
+    """The planes of features, and silence before the first frame: every frame then has a whole window behind it."""
+    return F.pad(features[..., :PLANES], (0, 0, window - 1, 0))
 
 
 class Generator(FrameModel):
@@ -98,7 +98,7 @@ class Generator(FrameModel):
         self.out = output_layer(config.width)
 
     def logits(self, context: Tensor, latent: Tensor, features: Tensor) -> Tensor:
-        """(…, width), (…, latent) uniform in [0, 1), planes of the last frame (…, 264) -> (…, 3, 88)."""
+        """(…, width), (…, latent) uniform in [0, 1), features of the last frame (…, 265) -> (…, 3, 88)."""
         joined = torch.cat([context, 2 * latent - 1], -1)
         return relative(split_logits(self.out(self.join(joined))), features)
 
@@ -114,17 +114,17 @@ class Generator(FrameModel):
 
     def initial_state(self) -> State:
         """A window of silence (window, 264)."""
-        return torch.zeros(self.window, FEATURES), torch.tensor(0), torch.zeros(PITCHES)
+        return torch.zeros(self.window, PLANES), torch.tensor(0), torch.zeros(PITCHES + 1)
 
     def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See FrameModel.step_context; the memory is the window of planes."""
-        memory = torch.cat([memory[1:], features.unsqueeze(0)])
+        memory = torch.cat([memory[1:], features[:PLANES].unsqueeze(0)])
         context = self.context(memory.unsqueeze(0))
         return self.logits(context[0, 0], latent, features), memory
 
-    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+    def read(self, planes: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
-        return torch.cat([memory, features])[self.chunk :]
+        return torch.cat([memory, planes])[self.chunk :]
 
 
 class Critic(nn.Module):
@@ -140,11 +140,11 @@ class Critic(nn.Module):
         self.window = window
         width = config.critic_width
         self.context = Context(window, width, 0.0)
-        self.following = nn.Linear(FEATURES, width)
+        self.following = nn.Linear(PLANES, width)
         self.judge = nn.Sequential(nn.Linear(2 * width + INTERVALS, width), nn.GELU(), nn.Linear(width, 1))
 
     def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Of frames read (batch, time, 264): their context (batch, time, width), and what sounds (batch, time, 88)."""
+        """Of frames read (batch, time, 265): their context (batch, time, width), and what sounds (batch, time, 88)."""
         return self.context(pad_window(features, self.window)), features[..., :PITCHES]
 
     def score(self, heard: tuple[Tensor, Tensor], following: Tensor) -> Tensor:

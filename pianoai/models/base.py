@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from pianoai.models.frame import step_planes
+from pianoai.models.frame import step_features
 from pianoai.models.heads import Head, Independent
 from pianoai.runtime.roll import NOISE
 
 READ = 16  # frames that are read at once, if the window is not shorter
-State = tuple[Tensor, Tensor, Tensor]  # a model's memory, frames seen, intensities now
+State = tuple[Tensor, Tensor, Tensor]  # a model's memory, frames seen, loudness now
 
 
 class FrameModel(nn.Module):
@@ -26,7 +26,7 @@ class FrameModel(nn.Module):
         self.latent = latent  # uniform numbers a frame that the prediction itself depends on
 
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
-        """The context (batch, time, …) of the frame after each, for `head`, from planes (batch, time, 264).
+        """The context (batch, time, …) of the frame after each, for `head`, from features (batch, time, 265).
 
         `latent` (batch, time, self.latent) is uniform in [0, 1).
         """
@@ -35,7 +35,9 @@ class FrameModel(nn.Module):
     def imagine(self, features: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Contexts (samples, batch, time, …) for as many draws of noise; `forward` says what they are of."""
         latent = torch.rand(samples, *features.shape[:2], self.latent, generator=generator)
-        return torch.stack([self(features, each) for each in latent])
+        repeated = features.expand(samples, *features.shape).flatten(0, 1)
+        contexts: Tensor = self(repeated, latent.flatten(0, 1))
+        return contexts.view(samples, -1, *contexts.shape[1:])
 
     def initial_state(self) -> State:
         """The state before the first frame of a piece: all zeros."""
@@ -49,16 +51,16 @@ class FrameModel(nn.Module):
 
     def hear(self, frame: Tensor, state: State, noise: Tensor) -> tuple[Tensor, State]:
         """Read one roll row (88,): the context of the next, and the new state."""
-        memory, position, intensity = state
-        features, intensity = step_planes(frame, intensity)
+        memory, position, loudness = state
+        features, loudness = step_features(frame, loudness)
         context, memory = self.step_context(features, memory, position, noise[NOISE:])
-        return context, (memory, position + 1, intensity)
+        return context, (memory, position + 1, loudness)
 
     def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """The context of the next frame from the planes (264,) of this one, and the new memory."""
+        """The context of the next frame from the features (265,) of this one, and the new memory."""
         raise NotImplementedError
 
-    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+    def read(self, planes: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """The memory after `chunk` more frames, from their planes (chunk, 264): what as many steps leave, at once."""
         raise NotImplementedError
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pianoai.models.base import FrameModel, State
+from pianoai.models.frame import split_planes
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Roll
 
 
@@ -27,9 +28,8 @@ class Model(FrameModel):
         self.odds = torch.nn.Parameter(torch.zeros(4, PITCHES), requires_grad=False)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(…, 264) -> (…, 3, 88)."""
-        sounding = features[..., :PITCHES]
-        now = features[..., 2 * PITCHES :]
+        """(…, 265) -> (…, 3, 88)."""
+        sounding, _, now = split_planes(features).unbind(-2)
         sounds = torch.where(sounding > 0, self.odds[1], self.odds[0])
         again = self.odds[2].expand_as(sounds)
         # A note that goes on keeps its intensity.
@@ -42,14 +42,14 @@ class Model(FrameModel):
         return self.logits(features)
 
     def initial_state(self) -> State:
-        """Nothing is remembered but the intensities."""
-        return torch.zeros(1), torch.tensor(0), torch.zeros(PITCHES)
+        """Nothing is remembered but how loud it is."""
+        return torch.zeros(1), torch.tensor(0), torch.zeros(PITCHES + 1)
 
     def step_context(self, features: Tensor, memory: Tensor, position: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See FrameModel.step_context."""
         return self.logits(features), memory
 
-    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+    def read(self, planes: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
         return memory.clone()
 

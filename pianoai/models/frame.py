@@ -5,29 +5,42 @@ from torch import Tensor, nn
 
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, NOISE, PITCHES
 
-FEATURES = 3 * PITCHES  # of a frame that a model reads: sounding, struck, intensity
+PLANES = 3 * PITCHES  # of a frame: sounding, struck, intensity
+FEATURES = PLANES + 1  # of a frame that a model reads: its planes, and its level
 KINDS = 2  # of what is seen of a pitch besides how loud it is: it sounds, it is struck
 # Rows of logits: sounds, is struck again if it sounds and sounded before, and the median of its intensity if struck.
 OUTPUTS = 3
 RARELY = -3.0  # the logit of about one pitch in twenty
 
 
-def planes(rolls: Tensor, velocities: Tensor) -> Tensor:
-    """What a model reads of rolls and the velocities of their sounding cells, both uint8 (batch, time, 88).
+def read_features(rolls: Tensor, velocities: Tensor, levels: Tensor) -> Tensor:
+    """What a model reads, (batch, time, 265), of rolls and the velocities of their sounding cells.
 
-    Returns float32 (batch, time, 264): sounding, struck, intensity.
+    Both are uint8 (batch, time, 88); `levels` (batch, time) are those of `roll.levels`. The first 264 are planes of
+    float32: sounding, struck, intensity.
     """
     sounding = (rolls > 0).float()
     struck = (rolls > HELD).float()
-    return torch.cat([sounding, struck, velocities.float() / LOUDEST], -1)
+    return torch.cat([sounding, struck, velocities.float() / LOUDEST, levels.unsqueeze(-1)], -1)
 
 
-def step_planes(frame: Tensor, intensity: Tensor) -> tuple[Tensor, Tensor]:
-    """The planes (264,) of one roll row (88,) and the new intensities, from those of the frame before."""
-    known = torch.where(intensity > 0, intensity, torch.full_like(intensity, DEFAULT_VELOCITY / LOUDEST))
-    held = torch.where(frame > 0, known, torch.zeros_like(known))
-    now = torch.where(frame > HELD, frame / LOUDEST, held)
-    return torch.cat([(frame > 0).float(), (frame > HELD).float(), now]), now
+def step_features(frame: Tensor, loudness: Tensor) -> tuple[Tensor, Tensor]:
+    """The features (265,) of one roll row (88,) and the new loudness, from that of the frame before.
+
+    Loudness (89,) is how loud every pitch sounds, and the level; 0 where it is not known.
+    """
+    known = torch.where(loudness > 0, loudness, torch.full_like(loudness, DEFAULT_VELOCITY / LOUDEST))
+    sounding, struck = (frame > 0).float(), (frame > HELD).float()
+    intensity = torch.where(frame > HELD, frame / LOUDEST, sounding * known[:PITCHES])
+    strikes = struck.sum()
+    mean = (struck * intensity).sum() / torch.clamp(strikes, 1, PITCHES)
+    now = torch.cat([intensity, torch.where(strikes > 0, mean, known[PITCHES]).view(1)])
+    return torch.cat([sounding, struck, now]), now
+
+
+def split_planes(features: Tensor) -> Tensor:
+    """Planes (…, 3, 88) of features (…, 265), or of planes (…, 264) that stand in one row."""
+    return features[..., :PLANES].view(*features.shape[:-1], 3, PITCHES)
 
 
 def noise_quantiles(frame: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
@@ -57,39 +70,30 @@ def split_logits(out: Tensor) -> Tensor:
 
 
 def relative(logits: Tensor, features: Tensor) -> Tensor:
-    """Logits (…, 3, 88) whose last row was meant relative to how loud it is now, from the planes (…, 264) of now.
-
-    That is the mean intensity of what is struck; of what sounds where nothing is; the usual one in silence.
-    """
-    sounding, struck, intensity = features.view(*features.shape[:-1], 3, PITCHES).unbind(-2)
-    heard, new = sounding.sum(-1), struck.sum(-1)
-    usual = torch.full_like(heard, DEFAULT_VELOCITY / LOUDEST)
-    mean = torch.where(heard > 0, intensity.sum(-1) / torch.clamp(heard, 1, PITCHES), usual)
-    mean = torch.where(new > 0, (intensity * struck).sum(-1) / torch.clamp(new, 1, PITCHES), mean)
-    mean = torch.clamp(mean, 0.5 / LOUDEST, 1 - 0.5 / LOUDEST)
-    level = torch.log(mean / (1 - mean))
-    added = level.unsqueeze(-1).unsqueeze(-1) * torch.tensor([[0.0], [0.0], [1.0]])
-    return logits + added
+    """Logits (…, 3, 88) whose last row was relative to the level of the last frame, from its features (…, 265)."""
+    level = torch.clamp(features[..., PLANES:], 0.5 / LOUDEST, 1 - 0.5 / LOUDEST)
+    added = torch.log(level / (1 - level)).unsqueeze(-1)
+    return torch.cat([logits[..., :KINDS, :], logits[..., KINDS:, :] + added], -2)
 
 
-def expected_intensity(logits: Tensor, features: Tensor) -> Tensor:
+def expected_intensity(logits: Tensor, planes: Tensor) -> Tensor:
     """Intensities (…, 88) of pitches if they sound, from logits (…, 3, 88) and planes (…, 3, 88) of the frame before.
 
     What sounds already and is not struck again stays as loud as it is.
     """
     _, again, intensity = torch.sigmoid(logits).unbind(-2)
-    before, _, now = features.unbind(-2)
+    before, _, now = planes.unbind(-2)
     return intensity + before * (1 - again) * (now - intensity)
 
 
 def real_planes(logits: Tensor, features: Tensor, sounds: Tensor, again: Tensor) -> Tensor:
     """Planes (…, 264) of a frame whose notes were drawn, differentiable in the logits (…, 3, 88).
 
-    `sounds`, `again` (…, 88) are 0 or 1; `features` (…, 264) are the planes of the frame before. Which notes
+    `sounds`, `again` (…, 88) are 0 or 1; `features` (…, 265) are those of the frame before. Which notes
     sound and are struck has the value of the draw and the gradient of the probability: the straight-through
     estimator of Bengio, Leonard, Courville 2013. What is struck is as loud as predicted, what is held as it was.
     """
-    before, _, now = features.view(*features.shape[:-1], 3, PITCHES).unbind(-2)
+    before, _, now = split_planes(features).unbind(-2)
     probabilities = torch.sigmoid(logits)
     p_sounds, p_again, intensity = probabilities.unbind(-2)
     sounds = sounds + p_sounds - p_sounds.detach()

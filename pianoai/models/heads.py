@@ -17,6 +17,7 @@ from pianoai.models.frame import (
     output_layer,
     relative,
     split_logits,
+    split_planes,
 )
 from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, PITCHES, SOFTEST
 
@@ -86,7 +87,7 @@ class PitchByPitch(Independent):
         self.out = output_layer(width)
 
     def context(self, x: Tensor, features: Tensor, found: Tensor | None) -> Tensor:
-        """(…, 3, 88) from x (…, width) and the planes of the last frame (…, 264); `found` is not used."""
+        """(…, 3, 88) from x (…, width) and the features of the last frame (…, 265); `found` is not used."""
         return relative(split_logits(self.out(x)), features)
 
 
@@ -143,10 +144,10 @@ class NoteByNote(Head):
     def context(self, x: Tensor, features: Tensor, found: Tensor | None) -> Tensor:
         """(…, 88, units + 3): hidden numbers before any note of the frame is known, and logits that they add to.
 
-        From x (…, width), the planes (…, 264) of the last frame, and what was found of each pitch (…, 88, channels).
+        From x (…, width), the features (…, 265) of the last frame, and what was found of each pitch (…, 88, channels).
         """
         assert found is not None
-        last = features[..., : KINDS * PITCHES].view(*x.shape[:-1], KINDS, PITCHES).transpose(-2, -1)
+        last = split_planes(features)[..., :KINDS, :].transpose(-2, -1)
         told = self.told(x).view(*x.shape[:-1], PITCHES, TOLD)
         around = self.far(F.relu(self.near(torch.cat([found, last, told], -1))))
         hidden = around + (self.memory(x).unsqueeze(-2) + self.pitch)
@@ -193,21 +194,21 @@ class NoteByNote(Head):
         """Of frames of which only the ones before are known, (3, frames, 88): means over drawn lower notes.
 
         They are of sounding, of sounding and being struck again, and of sounding times intensity, from a context
-        (frames, 88, units + 3) and the planes of the frames before (frames, 264).
+        (frames, 88, units + 3) and the features of the frames before (frames, 265).
         """
-        frames, sounded = len(context), features[:, :PITCHES]
+        frames, planes = len(context), split_planes(features)
         notes = torch.zeros(KINDS, samples, frames, PITCHES)
         found = torch.zeros(OUTPUTS, frames, PITCHES)
         for pitch in range(PITCHES):
             # What notes 1, 2, … semitones below add, the nearest last.
             added = sum(notes[kind, ..., :pitch] @ self.below[kind, :pitch].flip(0) for kind in range(KINDS))
             said = self.given_notes(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2))
-            intensity = expected_intensity(said, features[:, pitch::PITCHES, None])[..., 0]  # (samples, frames)
+            intensity = expected_intensity(said, planes[..., pitch : pitch + 1])[..., 0]  # (samples, frames)
             sounds, again = torch.sigmoid(said[..., :KINDS, 0]).unbind(-1)
             found[:, :, pitch] = torch.stack([sounds, sounds * again, sounds * intensity]).mean(1)
             chance = torch.rand(2, samples, frames, generator=generator)
             notes[0, ..., pitch] = (chance[0] < sounds).float()
-            notes[1, ..., pitch] = notes[0, ..., pitch] * (1 - sounded[:, pitch] * (chance[1] >= again))
+            notes[1, ..., pitch] = notes[0, ..., pitch] * (1 - planes[:, 0, pitch] * (chance[1] >= again))
         return found
 
     def begin(

@@ -13,7 +13,7 @@ from pianoai import losses
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
 from pianoai.models.base import FrameModel
-from pianoai.models.frame import expected_intensity
+from pianoai.models.frame import expected_intensity, split_planes
 from pianoai.models.heads import Head
 from pianoai.params import bounded
 from pianoai.runtime.roll import CERTAIN, LOUDEST, LOWEST_PITCH, PITCHES
@@ -46,9 +46,9 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig, head: Head) 
 
     The `head` that they come from says how velocities are distributed around theirs.
     """
-    sounds, struck, intensity = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
+    sounds, struck, intensity = split_planes(batch.targets).unbind(-2)
     logits_sounds, logits_struck, logits_intensity = logits.unbind(-2)
-    predicted = torch.sigmoid(logits_sounds) * expected_intensity(logits, batch.features.view_as(logits))
+    predicted = torch.sigmoid(logits_sounds) * expected_intensity(logits, split_planes(batch.features))
     terms = {
         "sounding": losses.sounding(logits_sounds, sounds, batch.mask),
         "struck": losses.struck(logits_struck, struck, sounds * before(batch), batch.mask),
@@ -85,7 +85,7 @@ def frame_nats(logits: Tensor, batch: Batch) -> Tensor:
 
     The sum over pitches of sounding or not, and of being struck again where a pitch sounds and sounded before.
     """
-    sounds, struck, _ = batch.targets.view(*batch.targets.shape[:2], 3, PITCHES).unbind(-2)
+    sounds, struck, _ = split_planes(batch.targets).unbind(-2)
     chance = torch.sigmoid(logits[..., :2, :]).clamp(CERTAIN, 1 - CERTAIN)
     happened = torch.stack([sounds, struck], -2)
     nats = -torch.log(torch.where(happened > 0, chance, 1 - chance))  # what is no number stays so

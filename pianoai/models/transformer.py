@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import FEATURES, KINDS
+from pianoai.models.frame import KINDS, PLANES
 from pianoai.models.heads import NoteByNote, PitchByPitch
 from pianoai.models.supervised import LikelihoodTraining
 from pianoai.params import bounded
@@ -215,7 +215,7 @@ class Recall(nn.Module):
         return rotate(q.transpose(-3, -2), turn) * KEY_WIDTH**-0.5, rotate(k.transpose(-3, -2), turn)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """What was found (batch, time, 88, channels), from x (batch, time, width) and planes (batch, time, 264)."""
+        """What was found (batch, time, 88, channels), from x (batch, time, width) and features (batch, time, 265)."""
         batch, time, _ = x.shape
         turn = self.turns[torch.arange(time) % len(self.turns)]
         weights = attention_weights(*self.asked(x, turn), self.window)  # (batch, chunks, heads, window, 2 * window)
@@ -264,12 +264,13 @@ class Model(FrameModel):
         super().__init__(window, latent=0)
         width = config.embed_dim
         self.ring = (2, config.heads, window, width // config.heads)
-        self.embed = nn.Linear(FEATURES, width)
+        self.embed = nn.Linear(PLANES, width)
         self.blocks = nn.ModuleList(Block(config, window) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(width)
         self.recall = Recall(width, config.recall_heads, window) if config.head == "nade" else None
-        self.head = PitchByPitch(width)
-        if self.recall is not None:
+        if self.recall is None:
+            self.head = PitchByPitch(width)
+        else:
             self.head = NoteByNote(width, config.head_units, self.recall.channels)
         self.shapes = [self.ring] * config.blocks + ([] if self.recall is None else self.recall.shapes)  # of the memory
         self.dropout = nn.Dropout(config.dropout)
@@ -285,7 +286,7 @@ class Model(FrameModel):
         """See FrameModel.forward; `latent` is not used."""
         time = features.shape[1]
         turn = self.turns[torch.arange(time) % len(self.turns)]
-        x = self.dropout(self.embed(features))
+        x = self.dropout(self.embed(features[..., :PLANES]))
         for block in self.blocks:
             x = block(x, turn)
         x = self.norm(x)
@@ -293,7 +294,7 @@ class Model(FrameModel):
 
     def initial_state(self) -> State:
         """Empty rings of every block, then the state of recalling, as one array: it is written in place."""
-        return torch.zeros(sum(map(math.prod, self.shapes))), torch.tensor(0), torch.zeros(PITCHES)
+        return torch.zeros(sum(map(math.prod, self.shapes))), torch.tensor(0), torch.zeros(PITCHES + 1)
 
     def split(self, memory: Tensor) -> list[Tensor]:
         """The memory in parts: rings (2, heads, window, width per head), and what recalling keeps."""
@@ -305,7 +306,7 @@ class Model(FrameModel):
         slot = (position % self.window).view(1)
         barred = torch.where(torch.arange(self.window) <= position, 0.0, float("-inf"))
         turn = torch.index_select(self.turns, 0, (position % (4 * self.window)).view(1))[0]
-        x, parts, found = self.embed(features), self.split(memory), None
+        x, parts, found = self.embed(features[:PLANES]), self.split(memory), None
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             x, parts[index] = block.step(x, parts[index], turn, slot, barred)
@@ -315,7 +316,7 @@ class Model(FrameModel):
             found, parts[len(self.blocks) :] = self.recall.step(x, seen, kept, position, slot, barred)
         return self.head.context(x, features, found), joined(parts)
 
-    def read(self, features: Tensor, memory: Tensor, position: Tensor) -> Tensor:
+    def read(self, planes: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """See FrameModel.read."""
         chunk = torch.arange(self.chunk)
         at = position + chunk
@@ -325,11 +326,11 @@ class Model(FrameModel):
         filled = torch.cat([age, torch.zeros_like(chunk)]) <= position
         seen = (distance >= 0) & (distance < self.window) & filled
         barred = torch.where(seen, 0.0, float("-inf"))
-        x, parts = self.embed(features), self.split(memory)
+        x, parts = self.embed(planes), self.split(memory)
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             x, parts[index] = block.read(x, parts[index], turn, slots, barred)
         if self.recall is not None:
-            kept, planes = parts[len(self.blocks) :], features[:, : KINDS * PITCHES]
-            parts[len(self.blocks) :] = self.recall.read(self.norm(x), planes, kept, at, slots)
+            kept, seen = parts[len(self.blocks) :], planes[:, : KINDS * PITCHES]
+            parts[len(self.blocks) :] = self.recall.read(self.norm(x), seen, kept, at, slots)
         return joined(parts)

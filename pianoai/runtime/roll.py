@@ -113,6 +113,19 @@ def intensity(roll: Roll) -> Floats:
     return velocities(roll).astype(np.float32) / np.float32(LOUDEST)
 
 
+def levels(roll: Roll, before: float = DEFAULT_VELOCITY / LOUDEST) -> Floats:
+    """The mean intensity of what was struck last, up to and with each frame; float32 ``(frames,)``.
+
+    `before` until anything is.
+    """
+    struck = roll > HELD
+    count = struck.sum(axis=1)
+    means = np.where(struck, roll, 0).sum(axis=1) / (LOUDEST * np.maximum(count, 1))
+    last = np.maximum.accumulate(np.where(count > 0, np.arange(1, len(roll) + 1), 0))
+    found: Floats = np.concatenate([[before], means]).astype(np.float32)[last]
+    return found
+
+
 def read_frames(frames: object, field: str = "prompt") -> Roll:
     """A roll from a list of frames, each a list of MIDI pitches that sound in it.
 

@@ -9,7 +9,19 @@ from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Metadata, Model, State
 from pianoai.runtime.operators.promotion import Array
 from pianoai.runtime.plan import Plan
-from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, NOISE, PITCHES, SILENT, Floats, Roll, velocities
+from pianoai.runtime.roll import (
+    DEFAULT_VELOCITY,
+    HELD,
+    LOUDEST,
+    NO_NOTE,
+    NOISE,
+    PITCHES,
+    SILENT,
+    Floats,
+    Roll,
+    levels,
+    velocities,
+)
 from pianoai.runtime.torchscript import Script
 
 OUTPUTS = 3  # rows of logits
@@ -43,13 +55,13 @@ class Planned:
         self._state = self._own = tuple(np.zeros(shape, dtype) for shape, dtype in metadata.state)
         self._frame, self._noise = np.zeros(PITCHES, np.float32), np.zeros(metadata.noise, np.float32)
         self._temperature = np.array(1, np.float32)
-        self._features = np.zeros((metadata.read, 3 * PITCHES), np.float32)
+        self._planes = np.zeros((metadata.read, 3 * PITCHES), np.float32)
         self._script = script
         heard = (self._frame, self._own, self._noise)
         in_parts = script.has("turn")
         self.plan = script.plan("hear", *heard) if in_parts else script.plan("forward", *heard, self._temperature)
         self._reading: Plan | None = None  # planned when there is something to read
-        # read(planes, memory, position) -> memory, of a state (memory, position, intensity)
+        # read(planes, memory, position) -> memory, of a state (memory, position, loudness)
         self.reads = bool(metadata.read) and len(self._own) == 3 and script.has("read")
         self._notes: Notes | None = None
         self.given = self.sampler = None
@@ -121,17 +133,18 @@ class Planned:
         """See Reader."""
         self._enter(state)
         reading = self._reading or self._plan_reading()
-        _, position, intensity = self._own
-        before = np.rint(intensity * LOUDEST).astype(np.uint8)
-        loudness = velocities(np.vstack([before, frames]))[1:]
-        self._features[...] = np.hstack([frames > SILENT, frames > HELD, loudness / np.float32(LOUDEST)])
+        _, position, loudness = self._own
+        before = np.rint(loudness[:PITCHES] * LOUDEST).astype(np.uint8)
+        intensities = velocities(np.vstack([before, frames]))[1:] / np.float32(LOUDEST)
+        self._planes[...] = np.hstack([frames > SILENT, frames > HELD, intensities])
         reading.run()
-        now = self._features[-1, 2 * PITCHES :]
+        level = levels(frames, float(loudness[PITCHES]) or DEFAULT_VELOCITY / LOUDEST)[-1]
+        now = np.append(intensities[-1], level)
         return self._leave((reading.outputs[0], position + len(frames), now))
 
     def _plan_reading(self) -> Plan:
         before = [part.copy() for part in self._own]  # planning works on the memory of the state
-        self._reading = _certainly(self._script, "read", self._features, *self._own[:2])
+        self._reading = _certainly(self._script, "read", self._planes, *self._own[:2])
         for place, part in zip(self._own, before, strict=True):
             place[...] = part
         return self._reading
