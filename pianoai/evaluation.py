@@ -34,14 +34,9 @@ class EvaluateConfig:
     noise_samples: int = bounded(least=1)
     rollouts: int = bounded(least=PICTURES)
     frames: int = bounded(least=8)
-    compared: int = bounded(least=8)
     prompt: int = bounded(least=1)
     temperature: float = bounded(least=0.01, most=5)
     seed: int = bounded(least=0, most=2**31)
-
-    def __post_init__(self) -> None:
-        if self.compared > self.frames:
-            raise InputError(f"compared must not be more than evaluate.frames: {self.compared} > {self.frames}")
 
 
 @dataclass(frozen=True)
@@ -160,12 +155,12 @@ def multiply_adds(model: FrameModel) -> int:
 
 
 def choose_prompts(windows: Windows, config: EvaluateConfig) -> tuple[list[Roll], list[Roll]]:
-    """Prompts spread over the validation split, and what follows each of them to its piece's end or `config.frames`.
+    """Prompts spread over the validation split, and the `config.frames` that follow each of them, or its piece's rest.
 
-    That is at least `config.compared` frames long, or half of it, or a quarter, … where fewer than PICTURES passages
+    That is at least `config.frames` frames long, or half of it, or a quarter, … where fewer than PICTURES passages
     are so long. Raises InputError when that many do not even have two bars after a prompt.
     """
-    prompt, least, following = config.prompt, 2 * music.BAR * windows.frames_per_beat, config.compared
+    prompt, least, following = config.prompt, 2 * music.BAR * windows.frames_per_beat, config.frames
     while following >= least:
         chosen = windows.excerpts("valid", prompt + following, prompt, config.rollouts)
         if len(chosen) >= PICTURES:
@@ -173,17 +168,17 @@ def choose_prompts(windows: Windows, config: EvaluateConfig) -> tuple[list[Roll]
         following //= 2
     raise InputError(
         f"evaluate.prompt: the validation split has no {PICTURES} passages of {prompt} frames with two bars ({least} "
-        "frames) to follow, or evaluate.compared is less than those; make it smaller, or give more music"
+        "frames) to follow, or evaluate.frames is less than those; make it smaller, or give more music"
     )
 
 
 def musical(generated: list[Roll], real: list[Roll], windows: Windows, config: EvaluateConfig) -> dict[str, Any]:
-    """The block `music`: the beginnings of roll-outs against what really followed their prompts, all of one length.
+    """The block `music`: roll-outs against what really followed their prompts, all cut to one length.
 
     `real` says the same of real music; where music is compared with other music, that is every other passage with
     the rest.
     """
-    compared, per_beat = min(config.compared, *map(len, real)), windows.frames_per_beat
+    compared, per_beat = min(map(len, real)), windows.frames_per_beat
     generated, real = ([roll[:compared] for roll in rolls] for rolls in (generated, real))
     trained = known_passages((np.asarray(windows.frames[start:end]) for start, end in passages(windows)), per_beat)
 

@@ -238,7 +238,7 @@ def test_a_missing_operator_is_reported(music: Windows) -> None:
 
 @pytest.mark.parametrize("name", ["copy", "gan", "transformer"])
 def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None:
-    config = EvaluateConfig(noise_samples=3, rollouts=3, frames=40, compared=32, prompt=8, temperature=1.0, seed=1)
+    config = EvaluateConfig(noise_samples=3, rollouts=3, frames=40, prompt=8, temperature=1.0, seed=1)
     rates = count(music)[1]
     copied = {"valid": 5.0, "test": 6.0}
     training = {"valid_nll_spread": 0.25, "steps": 12.0}
@@ -289,7 +289,7 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
 @pytest.mark.parametrize("head", ["nade", "independent"])
 def test_evaluation_and_the_runtime_give_the_same_scores(head: str, music: Windows) -> None:
     """Two independent ways to a score: batches in PyTorch, and frame by frame on NumPy."""
-    config = EvaluateConfig(noise_samples=1, rollouts=3, frames=32, compared=32, prompt=8, temperature=1.0, seed=1)
+    config = EvaluateConfig(noise_samples=1, rollouts=3, frames=32, prompt=8, temperature=1.0, seed=1)
     checkpoint, (fitted, rates) = checkpoint_of("transformer", music, head=head), count(music)
     untrained = {"valid_nll_spread": 0.0, "steps": 0}
     copied = evaluate(fitted, untrained, rates, None, music, config).metrics

@@ -129,7 +129,7 @@ def test_a_row_of_the_search(project: Path, music: Windows, monkeypatch: pytest.
 
 
 EVALUATION = evaluation.EvaluateConfig(
-    noise_samples=2, rollouts=3, frames=32, compared=32, prompt=16, temperature=1.0, seed=1
+    noise_samples=2, rollouts=3, frames=32, prompt=16, temperature=1.0, seed=1
 )
 
 

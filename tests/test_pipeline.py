@@ -144,7 +144,7 @@ TINY = {
     "model": {"embed_dim": 24, "heads": 4, "blocks": 1, "feedforward": 32, "head_units": 8, "recall_heads": 3},
     "gan": {"width": 24, "latent": 4, "critic_width": 8},
     "wgan": {"width": 24, "latent": 4, "critic_width": 8},
-    "evaluate": {"noise_samples": 2, "rollouts": 3, "frames": 32, "compared": 32, "prompt": 16, "temperature": 1.0},
+    "evaluate": {"noise_samples": 2, "rollouts": 3, "frames": 32, "prompt": 16, "temperature": 1.0},
     "select": {
         "min_skill": -1000.0,
         "max_density_change": 1000.0,
