@@ -128,9 +128,7 @@ def test_a_row_of_the_search(project: Path, music: Windows, monkeypatch: pytest.
     assert {"density_ratio", "silence", "valid_covered", "train_adversarial_gradient"} <= set(table)
 
 
-EVALUATION = evaluation.EvaluateConfig(
-    noise_samples=2, rollouts=3, frames=32, prompt=16, temperature=1.0, seed=1
-)
+EVALUATION = evaluation.EvaluateConfig(noise_samples=2, rollouts=3, frames=32, prompt=16, temperature=1.0, seed=1)
 
 
 def without_test(splits: dict[str, Any]) -> dict[str, Any]:
