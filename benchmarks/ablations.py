@@ -4,8 +4,8 @@ python -m benchmarks.ablations --mat Piano_midi.mat            all of VARIATIONS
 python -m benchmarks.ablations --mat Piano_midi.mat --only mse window-16
 
 Every run has the same data, number of epochs and seed. What is compared is the likelihood of the validation split; that
-of the test split is not told. Results are written to benchmarks/results/, named after the file; runs of as many epochs
-that are not asked for stay.
+of the test split is not told. Results are written to benchmarks/results/, named after the file, whenever a run is
+done; runs of as many epochs that are not asked for stay.
 """
 
 import argparse
@@ -119,14 +119,15 @@ def main(arguments: list[str]) -> None:
             raise InputError(f"{given.mat}: no settings for it; there are {', '.join(SETTINGS)}")
         settings = replace(SETTINGS[given.mat.stem.lower()], epochs=given.epochs)
         splits = {split: matfile.read(given.mat, split) for split in SPLITS}
+        path = RESULTS / f"ablations_{given.mat.stem.lower()}.json"
+        kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        results = {name: found for name, found in kept.items() if found["epochs"] == given.epochs}
         runs = side_by_side([partial(varied, splits, settings, name) for name in given.only], given.jobs)
+        for name, found in zip(given.only, runs, strict=True):
+            results[name] = found
+            write_json(path, results)
     except InputError as error:
         sys.exit(f"error: {error}")
-    path = RESULTS / f"ablations_{given.mat.stem.lower()}.json"
-    kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    results = {name: found for name, found in kept.items() if found["epochs"] == given.epochs}
-    results |= dict(zip(given.only, runs, strict=True))
-    write_json(path, results)
     print(table(results))
 
 

@@ -7,16 +7,16 @@ python -m benchmarks.piano_midi --mat JSB_Chorales.mat --seeds 1
 The score is the negative log-likelihood of a frame in nats, summed over 88 pitches, mean over all frames of all pieces
 but each piece's first. The model is the one of the pipeline, trained by the pipeline's code; SETTINGS says what
 differs. Seeds are trained side by side, one thread each. Weights are those of the epoch with the best validation
-likelihood; the test split is scored once, with them. Results are written to benchmarks/results/, named after the file.
+likelihood; the test split is scored once, with them. Results are written to benchmarks/results/, named after the file,
+whenever a seed is done.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +36,7 @@ from pianoai.models.objective import TrainConfig
 from pianoai.models.transformer import Config
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import PITCHES, Roll
+from pianoai.stage import write_json
 from pianoai.training import train
 from pianoai.windows import SPLITS, WindowConfig, Windows, cut
 
@@ -85,20 +86,22 @@ def main(arguments: list[str]) -> None:
             raise InputError(f"{given.mat}: no settings for it; there are {', '.join(SETTINGS)}")
         settings = SETTINGS[name] if given.epochs is None else replace(SETTINGS[name], epochs=given.epochs)
         splits = {split: matfile.read(given.mat, split) for split in SPLITS}
-        results = summary(side_by_side([partial(run, splits, settings, seed) for seed in given.seeds], given.jobs))
+        runs: list[dict[str, Any]] = []
+        for found in side_by_side([partial(run, splits, settings, seed) for seed in given.seeds], given.jobs):
+            runs.append(found)
+            write_json(RESULTS / f"{name}.json", summary(runs))
     except InputError as error:
         sys.exit(f"error: {error}")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    print(table(name, results))
+    print(table(name, summary(runs)))
 
 
-def side_by_side(calls: list[Callable[[], dict[str, Any]]], jobs: int) -> list[dict[str, Any]]:
+def side_by_side(calls: list[Callable[[], dict[str, Any]]], jobs: int) -> Iterator[dict[str, Any]]:
     """What functions return, each called in a process of its own with one thread, as many at a time as `jobs`."""
     os.environ |= determinism.environment(replace(params.read("determinism", determinism.DeterminismConfig), threads=1))
     # Fresh processes read the environment when they load PyTorch.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        return [waiting.result() for waiting in [pool.submit(call) for call in calls]]
+        for waiting in [pool.submit(call) for call in calls]:
+            yield waiting.result()
 
 
 def run(
