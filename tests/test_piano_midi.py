@@ -92,6 +92,23 @@ def test_runs_have_a_process_and_a_thread_each(monkeypatch: pytest.MonkeyPatch) 
     assert len({run["process"] for run in found} | {os.getpid()}) == 4
 
 
+@pytest.mark.parametrize("name", piano_midi.SETTINGS)
+def test_the_readme_quotes_the_results(name: str) -> None:
+    results = json.loads((piano_midi.RESULTS / f"{name}.json").read_text("utf-8"))
+    assert [run["seed"] for run in results["seeds"]] == [1, 2, 3]
+    assert piano_midi.table(name, results) in Path("README.md").read_text("utf-8")
+
+
+def test_baselines_are_counted() -> None:
+    train, test = np.zeros((4, 88), np.uint8), np.zeros((2, 88), np.uint8)
+    train[:, 0], test[:, 0] = [0, 64, 1, 0], [64, 1]
+    # It sounds in 2 of 3 frames and stays in 1 of 2: with Laplace 3/5 and 2/4; the other pitches 1/5.
+    found = piano_midi.baselines({"train": [train], "test": [test]})
+    rest = -87 * np.log(4 / 5)
+    assert found["marginal_nll"] == pytest.approx(-np.log(3 / 5) + rest, abs=1e-4)
+    assert found["copy_nll"] == pytest.approx(-np.log(1 / 2) + rest, abs=1e-4)
+
+
 def test_another_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"Nottingham.mat: no settings for it; there are piano_midi, jsb_chorales$"):
         piano_midi.main(["--mat", str(tmp_path / "Nottingham.mat")])
