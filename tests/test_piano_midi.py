@@ -86,7 +86,7 @@ def threads_and_process(number: int) -> dict[str, int]:
 def test_runs_have_a_process_and_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in determinism.environment(determinism.DeterminismConfig(1, "avx2")):
         monkeypatch.setenv(key, os.environ.get(key, ""))
-    found = piano_midi.side_by_side([partial(threads_and_process, number) for number in range(3)], 2)
+    found = list(piano_midi.side_by_side([partial(threads_and_process, number) for number in range(3)], 2))
     assert [run["number"] for run in found] == [0, 1, 2]
     assert [run["threads"] for run in found] == [1, 1, 1]
     assert len({run["process"] for run in found} | {os.getpid()}) == 4
