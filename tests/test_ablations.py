@@ -1,6 +1,8 @@
 """What the ablations take away, checked on the models that they make."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +69,9 @@ def test_the_table_has_differences() -> None:
         "| nothing | 5.60 |  | 766,985 |",
         "| no mean squared error in the loss | 5.65 | +0.05 | 766,985 |",
     ]
+
+
+def test_the_readme_quotes_the_results() -> None:
+    results = json.loads((ablations.RESULTS / "ablations_piano_midi.json").read_text("utf-8"))
+    assert "none" in results
+    assert ablations.table(results) in Path("README.md").read_text("utf-8")
