@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from pianoai import determinism, losses, matfile, params
 from pianoai.dataset import batches
@@ -38,6 +37,7 @@ from pianoai.models.objective import TrainConfig
 from pianoai.models.transformer import Config
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import PITCHES, Roll
+from pianoai.runtime.scoring import cross_entropy
 from pianoai.stage import write_json
 from pianoai.training import train
 from pianoai.windows import SPLITS, WindowConfig, Windows, cut
@@ -186,18 +186,13 @@ def baselines(splits: dict[str, list[Roll]]) -> dict[str, float]:
 
     Rates are (events + 1) / (chances + 2).
     """
+    before = np.concatenate([roll[:-1] > 0 for roll in splits["test"]])
+    after = np.concatenate([roll[1:] > 0 for roll in splits["test"]])
     sounds = np.concatenate([roll[1:] > 0 for roll in splits["train"]])
-    own = torch.tensor((sounds.sum(0) + 1) / (len(sounds) + 2), dtype=torch.float32)
-    flips = count_rates(splits["train"])
-    nats = np.zeros(3)
-    for roll in splits["test"]:
-        before, after = torch.from_numpy(roll[:-1] > 0), torch.from_numpy(roll[1:] > 0).float()
-        for at, rates in enumerate((own.expand_as(after), torch.where(before, flips[1], flips[0]))):
-            nats[at] += float(F.binary_cross_entropy(rates, after, reduction="sum"))
-        nats[2] += len(after)
-    return {
-        key: round(float(total / nats[2]), 4) for key, total in zip(("marginal_nll", "copy_nll"), nats[:2], strict=True)
-    }
+    own = np.broadcast_to((sounds.sum(0) + 1) / (len(sounds) + 2), after.shape)
+    silent, sounded = count_rates(splits["train"]).double().numpy()[:2]
+    rates = {"marginal_nll": own, "copy_nll": np.where(before, sounded, silent)}
+    return {name: round(float(cross_entropy(rate, after).sum(1).mean()), 4) for name, rate in rates.items()}
 
 
 def table(name: str, results: dict[str, Any]) -> str:
