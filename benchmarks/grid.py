@@ -4,8 +4,8 @@ python -m benchmarks.grid queue        queues an experiment for each of POINTS; 
 python -m benchmarks.grid collect      their scores, and milliseconds a frame on the runtime, as a table and a picture
 
 An experiment trains and evaluates the Transformer alone on one thread, some ten minutes, so that there can be one a
-core. Scores are of the validation split. A frame is timed with random weights, on one thread, in turns with the others. Results are written to
-benchmarks/results/grid.csv and docs/grid.png.
+core. Scores are of the validation split. A frame is timed with random weights, on one thread, in turns with the
+others. Results are written to benchmarks/results/grid.csv and docs/grid.png.
 """
 
 import argparse
@@ -33,23 +33,24 @@ PICTURE = Path("docs/grid.png")
 NEAR = 0.05  # nats a frame within which a smaller model is preferred
 FRAMES, ROUNDS = 64, 8
 METRICS = "metrics/transformer.json"
-# Changes of params.yaml by name; what is not named stays.
-# The largest come first, so that none is left running alone.
+# Settings of the section `model` by name; what is not named stays. The largest come first, so that none is left running
+# alone.
+MIDDLE: dict[str, Any] = {"embed_dim": 128, "heads": 4, "blocks": 3, "feedforward": 512}
 POINTS: dict[str, dict[str, Any]] = {
-    "width-192": {"embed_dim": 192, "feedforward": 768},
-    "feedforward-1024": {"feedforward": 1024},
-    "blocks-4": {"blocks": 4},
-    "default": {},
-    "heads-2": {"heads": 2},
-    "heads-8": {"heads": 8},
-    "width-96": {"embed_dim": 96, "feedforward": 384},
-    "feedforward-256": {"feedforward": 256},
-    "blocks-2": {"blocks": 2},
-    "blocks-2-feedforward-256": {"blocks": 2, "feedforward": 256},
-    "blocks-2-width-96": {"blocks": 2, "embed_dim": 96, "feedforward": 384},
-    "blocks-1": {"blocks": 1},
-    "width-64": {"embed_dim": 64, "feedforward": 256},
-    "blocks-2-width-64": {"blocks": 2, "embed_dim": 64, "feedforward": 256},
+    "width-192": MIDDLE | {"embed_dim": 192, "feedforward": 768},
+    "feedforward-1024": MIDDLE | {"feedforward": 1024},
+    "blocks-4": MIDDLE | {"blocks": 4},
+    "middle": MIDDLE,
+    "heads-2": MIDDLE | {"heads": 2},
+    "heads-8": MIDDLE | {"heads": 8},
+    "width-96": MIDDLE | {"embed_dim": 96, "feedforward": 384},
+    "feedforward-256": MIDDLE | {"feedforward": 256},
+    "blocks-2": MIDDLE | {"blocks": 2},
+    "blocks-2-feedforward-256": MIDDLE | {"blocks": 2, "feedforward": 256},
+    "blocks-2-width-96": MIDDLE | {"blocks": 2, "embed_dim": 96, "feedforward": 384},
+    "blocks-1": MIDDLE | {"blocks": 1},
+    "width-64": MIDDLE | {"embed_dim": 64, "feedforward": 256},
+    "blocks-2-width-64": MIDDLE | {"blocks": 2, "embed_dim": 64, "feedforward": 256},
 }
 
 
