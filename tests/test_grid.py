@@ -34,8 +34,8 @@ def test_what_is_done_is_found_by_name() -> None:
         keys = ("metrics/transformer.json:valid.nll", "metrics/transformer.json:complexity.parameters")
         return {"Experiment": name, keys[0]: nll, keys[1]: 1000}
 
-    rows = [row(None, 3.0), row("grid-small", 3.5), row("grid-blocks-1", None), row("other", 1.0), row("grid-x", 1.0)]
-    assert grid.found(rows) == {"small": {"valid_nll": 3.5, "parameters": 1000}}
+    rows = [row(None, 3.0), row("grid-heads-8", 3.5), row("grid-blocks-1", None), row("other", 1.0), row("grid-x", 1.0)]
+    assert grid.found(rows) == {"heads-8": {"valid_nll": 3.5, "parameters": 1000}}
 
 
 def test_the_smallest_is_within_a_twentieth_of_a_nat(tmp_path: Path) -> None:
