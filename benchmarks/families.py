@@ -3,9 +3,10 @@
 python -m benchmarks.families                                        three seeds each, some 40 minutes on two cores
 python -m benchmarks.families --families gan wgan --seeds 1 2
 
-It needs the pipeline's data (`dvc repro window`), trains with the pipeline's code and parameters, and scores with its
-evaluation. benchmarks/results/families.json is written after every training; a seed that stands there for the same data
-and parameters is not trained again.
+It needs the pipeline's data (`dvc repro window`), trains with the pipeline's code and parameters but for the number of
+threads, one each, so that two can be trained side by side, and scores with its evaluation.
+benchmarks/results/families.json is written after every training; a seed that stands there for the same data and
+parameters is not trained again.
 """
 
 import argparse
@@ -14,19 +15,23 @@ import json
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
 
-from pianoai import determinism, params
+from benchmarks.piano_midi import side_by_side
+from pianoai import params
 from pianoai.runtime.errors import InputError
 from pianoai.stage import write_json
 from stages.train import SECTIONS
 
 RESULTS = Path("benchmarks/results/families.json")
-FIGURES = ("valid_nll", "test_nll", "density_ratio")
+# `valid_nll` is what a family is chosen by; `valid_nll_joint` is of whole frames, of a GAN the mixture over
+# its noise samples; `overlap` that of the features of generated music with those of real music.
+FIGURES = ("valid_nll", "valid_nll_joint", "test_nll", "density_ratio", "overlap")
 
 
 def main(arguments: list[str]) -> None:
@@ -34,21 +39,21 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.families", description="See the module's first lines.")
     parser.add_argument("--families", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     given = parser.parse_args(arguments)
     results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     try:
-        determinism.pin(params.read("determinism", determinism.DeterminismConfig))
         for name in given.families:
             key = fingerprint(name)
             if results.get(name, {}).get("key") != key:
                 results[name] = {"key": key, "seeds": []}
-            runs = results[name]["seeds"]
-            for seed in given.seeds:
-                if seed not in [run["seed"] for run in runs]:
-                    runs.append(trained(name, seed))
-                    runs.sort(key=lambda run: int(run["seed"]))
-                    results[name] |= summary(runs)
-                    write_json(RESULTS, results)
+        known = {(name, run["seed"]) for name, found in results.items() for run in found["seeds"]}
+        missing = [(name, seed) for name in given.families for seed in given.seeds if (name, seed) not in known]
+        runs = side_by_side([partial(trained, name, seed) for name, seed in missing], given.jobs)
+        for (name, _), run in zip(missing, runs, strict=True):
+            seeds = sorted([*results[name]["seeds"], run], key=lambda each: int(each["seed"]))
+            results[name] |= {"seeds": seeds} | summary(seeds)
+            write_json(RESULTS, results)
     except InputError as error:
         sys.exit(f"error: {error}")
     print(table(results))
@@ -60,7 +65,7 @@ def fingerprint(name: str) -> str:
 
     sections = YAML(typ="safe").load(params.PARAMS.read_text("utf-8"))
     used = {section: sections[section] for section in ("determinism", "train", "loss", "evaluate", SECTIONS[name])}
-    del used["train"]["seed"]
+    del used["train"]["seed"], used["determinism"]["threads"]
     stated = json.dumps([used, windows.read(Path("data")).checksum], sort_keys=True)
     return hashlib.sha256(stated.encode()).hexdigest()
 
@@ -87,8 +92,10 @@ def trained(name: str, seed: int) -> dict[str, float]:
         "seed": seed,
         "seconds": round(seconds, 1),
         "valid_nll": metrics["valid"]["nll"],
+        "valid_nll_joint": metrics["valid"]["nll_joint"],
         "test_nll": metrics["test"]["nll"],
         "density_ratio": metrics["stability"]["density_ratio"],
+        "overlap": metrics["music"]["overlap"],
     }
 
 
@@ -104,10 +111,10 @@ def summary(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 def table(results: dict[str, Any]) -> str:
     """One line a family: means over its seeds, and the deviations."""
-    lines = [f"{'':12}" + "".join(f"{figure.replace('_', ' '):>20}" for figure in FIGURES)]
+    lines = [f"{'':12}" + "".join(f"{figure.replace('_', ' '):>17}" for figure in FIGURES)]
     for name, found in results.items():
         cells = [f"{found['mean'][figure]:.3f} ± {found['spread'][figure]:.3f}" for figure in FIGURES]
-        lines.append(f"{name:12}" + "".join(f"{cell:>20}" for cell in cells) + f"  {len(found['seeds'])} seeds")
+        lines.append(f"{name:12}" + "".join(f"{cell:>17}" for cell in cells) + f"  {len(found['seeds'])} seeds")
     return "\n".join(lines)
 
 

@@ -1,11 +1,13 @@
 """How small the Transformer can be: experiments over its size, and the smallest that is nearly as good as the best.
 
 python -m benchmarks.grid queue        queues an experiment for each of POINTS; then: dvc queue start -j 2
+python -m benchmarks.grid queue --only width-96 heads-8 --seeds 2 3
 python -m benchmarks.grid collect      their scores, and milliseconds a frame on the runtime, as a table and a picture
 
 An experiment trains and evaluates the Transformer alone on one thread, some ten minutes, so that there can be one a
-core. Scores are of the validation split. A frame is timed with random weights, on one thread, in turns with the
-others. Results are written to benchmarks/results/grid.csv and docs/grid.png.
+core. Scores are of the validation split, means where there are several seeds. A frame is timed with random weights, on
+one thread, in turns with the others. Results are written to benchmarks/results/grid.csv, where those of other
+experiments stay, and docs/grid.png.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,7 @@ PICTURE = Path("docs/grid.png")
 NEAR = 0.05  # nats a frame within which a smaller model is preferred
 FRAMES, ROUNDS = 64, 8
 METRICS = "metrics/transformer.json"
+BUDGET = {"determinism.threads": 1, "train.epochs": 6, "train.batch": 8}  # of every experiment
 # Settings of the section `model` by name; what is not named stays. The largest come first, so that none is left running
 # alone.
 MIDDLE: dict[str, Any] = {"embed_dim": 128, "heads": 4, "blocks": 3, "feedforward": 512}
@@ -58,22 +62,24 @@ def main(arguments: list[str]) -> None:
     """Queues or collects."""
     parser = argparse.ArgumentParser("python -m benchmarks.grid", description="See the module's first lines.")
     parser.add_argument("what", choices=("queue", "collect"))
+    parser.add_argument("--only", nargs="+", choices=POINTS, default=list(POINTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     given = parser.parse_args(arguments)
     try:
         if given.what == "queue":
-            for name, changes in POINTS.items():
-                subprocess.run(command(name, changes), check=True)
+            for name, seed in product(given.only, given.seeds):
+                subprocess.run(command(name, seed), check=True)
         else:
             collect()
     except InputError as error:
         sys.exit(f"error: {error}")
 
 
-def command(name: str, changes: dict[str, Any]) -> list[str]:
+def command(name: str, seed: int) -> list[str]:
     """What queues one experiment."""
-    values = {"determinism.threads": 1} | {f"model.{key}": value for key, value in changes.items()}
+    values = BUDGET | {"train.seed": seed} | {f"model.{key}": value for key, value in POINTS[name].items()}
     settings = [part for key, value in values.items() for part in ("-S", f"{key}={value}")]
-    return ["dvc", "exp", "run", "--queue", "--name", f"grid-{name}", *settings, "evaluate@transformer"]
+    return ["dvc", "exp", "run", "--queue", "--name", f"grid-{name}-seed-{seed}", *settings, "evaluate@transformer"]
 
 
 def collect() -> None:
@@ -87,26 +93,35 @@ def collect() -> None:
     scores = found(dvc.api.exp_show())
     if not scores:
         raise InputError("no experiment named grid-… is done: python -m benchmarks.grid queue, then dvc queue start")
+    known = pd.read_csv(RESULTS)[list(scores[0])].to_dict("records") if RESULTS.exists() else []
+    runs = {(row["name"], row["seed"]): row for row in [*known, *scores]}
     usual = params.read("model", Config)
-    configs = {name: replace(usual, **POINTS[name]) for name in scores}
+    configs = {name: replace(usual, **POINTS[name]) for name, _ in runs}
     milliseconds = timed({name: random_model(config) for name, config in configs.items()})
-    rows = [{"name": name, **asdict(configs[name]), **scores[name], "frame_ms": milliseconds[name]} for name in scores]
-    table = pd.DataFrame(rows).sort_values("parameters")
+    rows = [row | asdict(configs[name]) | {"frame_ms": milliseconds[name]} for (name, _), row in runs.items()]
+    table = pd.DataFrame(rows).sort_values(["parameters", "seed"])
     write_csv(RESULTS, table)
-    picture(table, PICTURE)
-    print(markdown(table))
+    picture(means(table), PICTURE)
+    print(markdown(means(table)))
 
 
-def found(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Validation nll and parameters of the experiments of the grid that are done, by name."""
-    scores: dict[str, dict[str, float]] = {}
+def found(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Name, seed, validation nll and parameters of the experiments of the grid that are done."""
+    scores: list[dict[str, Any]] = []
     for row in rows:
-        name = (row.get("Experiment") or "").removeprefix("grid-")
+        name, _, seed = (row.get("Experiment") or "").removeprefix("grid-").rpartition("-seed-")
         nll = row.get(f"{METRICS}:valid.nll")
         if name in POINTS and nll is not None:
             count = int(row[f"{METRICS}:complexity.parameters"])
-            scores[name] = {"valid_nll": float(nll), "parameters": count}
+            scores.append({"name": name, "seed": int(seed), "valid_nll": float(nll), "parameters": count})
     return scores
+
+
+def means(table: "pd.DataFrame") -> "pd.DataFrame":
+    """One row a model, in the order of their parameters: the mean nll over its seeds, and how many they are."""
+    grouped = table.groupby("name", sort=False)
+    rows = grouped.first().assign(valid_nll=grouped["valid_nll"].mean(), seeds=grouped.size())
+    return rows.reset_index().sort_values("parameters")
 
 
 def smallest(table: "pd.DataFrame") -> str:
@@ -169,13 +184,14 @@ def markdown(table: "pd.DataFrame") -> str:
     """The table for the README, the smallest that is good enough marked."""
     chosen = smallest(table)
     lines = [
-        "| | width | heads | blocks | feed-forward | parameters | nats a frame, validation | ms a frame |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| | width | heads | blocks | feed-forward | parameters | nats a frame, validation | seeds | ms a frame |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in table.to_dict("records"):
         name = f"**{row['name']}**" if row["name"] == chosen else row["name"]
         sizes = " | ".join(str(row[key]) for key in ("embed_dim", "heads", "blocks", "feedforward"))
-        lines.append(f"| {name} | {sizes} | {row['parameters']:,} | {row['valid_nll']:.3f} | {row['frame_ms']:.2f} |")
+        measured = f"{row['valid_nll']:.3f} | {row['seeds']} | {row['frame_ms']:.2f}"
+        lines.append(f"| {name} | {sizes} | {row['parameters']:,} | {measured} |")
     return "\n".join(lines)
 
 

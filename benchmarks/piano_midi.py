@@ -52,6 +52,9 @@ class Settings:
     epochs: int
     dropout: float
     transpose: int
+    embed_dim: int = 128
+    feedforward: int = 512
+    batch: int = 8
     learning_rate: float = 0.005
     weight_decay: float = 0.3
     averaging: float = 0.997
@@ -116,10 +119,17 @@ def run(
     `changes` are of params.yaml, by section.
     """
     changes = changes or {}
-    config = replace(params.read("model", Config), dropout=settings.dropout, learning_rate=settings.learning_rate)
+    config = replace(
+        params.read("model", Config),
+        embed_dim=settings.embed_dim,
+        feedforward=settings.feedforward,
+        dropout=settings.dropout,
+        learning_rate=settings.learning_rate,
+    )
     budget = replace(
         params.read("train", TrainConfig),
         epochs=settings.epochs,
+        batch=settings.batch,
         transpose=settings.transpose,
         weight_decay=settings.weight_decay,
         averaging=settings.averaging,

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from pianoai import __version__
 from pianoai.checkpoint import Checkpoint
-from pianoai.metrics.likelihood import Calibration, Thresholds, nll, predict
+from pianoai.dataset import batches
+from pianoai.metrics.likelihood import Calibration, Thresholds
 from pianoai.models.base import FrameModel, State
 from pianoai.models.frame import PLANES, read_features
 from pianoai.models.heads import NoteByNote
+from pianoai.models.objective import validation_nll
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
 from pianoai.runtime.errors import InputError
@@ -360,15 +362,23 @@ def further(worst: float, one: Floats, other: Floats) -> float:
     return float(np.maximum(worst, np.abs(one - other).max()))
 
 
+@torch.no_grad()
 def rounding_cost(checkpoint: Checkpoint, windows: Windows, samples: int, config: ExportConfig) -> float:
-    """Nats a frame that the rounding of matrices costs on the validation split, before calibration."""
+    """Nats a frame that the rounding of matrices costs on the validation split.
+
+    A model with noise of its own is scored as the mixture over `samples` draws, the same for both.
+    """
     if config.weights == "float32":
         return 0.0
-    whole, rough = (
-        nll(predict(model, windows, "valid", samples, config.seed)).mean()
-        for model in (checkpoint.model(), rounded(checkpoint.model(), config.weights))
-    )
-    return round(float(rough - whole), 6)
+    models = (checkpoint.model(), rounded(checkpoint.model(), config.weights))
+    generators = [torch.Generator().manual_seed(config.seed) for _ in models]
+    totals, frames = np.zeros(2), 0
+    for batch in batches(windows, "valid"):
+        for at, (model, generator) in enumerate(zip(models, generators, strict=True)):
+            nats, count = validation_nll(model, batch, samples if model.latent else 1, generator)
+            totals[at] += count * float(nats)
+        frames += count
+    return round(float(totals[1] - totals[0]) / frames, 6)
 
 
 @torch.no_grad()

@@ -95,7 +95,8 @@ def train(
     model.head.velocities.copy_(torch.tensor(windows.velocities()))
     training = module.Training(model, config, budget, loss)
     loader = DataLoader(RollDataset(windows, "train", budget.transpose), budget.batch, shuffle=True, collate_fn=collate)
-    valid = DataLoader(RollDataset(windows, "valid", 0), 4, collate_fn=collate)
+    # One piece at a time: their lengths differ, and what pads a batch is computed for nothing.
+    valid = DataLoader(RollDataset(windows, "valid", 0), 1, collate_fn=collate)
     curve = Curve(name, budget.epochs)
     with tempfile.TemporaryDirectory() as folder, quiet():
         # Averaged weights are put into whole checkpoints alone: `save_weights_only` would keep those that were not.

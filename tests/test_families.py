@@ -16,7 +16,8 @@ from pianoai.windows import Windows
 from tests.imports import ROOT
 from tests.test_pipeline import TINY
 
-TRAINED = {"seed": 0, "seconds": 1.0, "valid_nll": 5.0, "test_nll": 4.0, "density_ratio": 0.5}
+FIGURES = {"valid_nll": 5.0, "valid_nll_joint": 5.5, "test_nll": 4.0, "density_ratio": 0.5, "overlap": 0.75}
+TRAINED = {"seed": 0, "seconds": 1.0} | FIGURES
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def project(music: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write(tmp_path, values)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(windows, "read", lambda folder: music)
+    monkeypatch.setattr(families, "side_by_side", lambda calls, jobs: (call() for call in calls))
     return tmp_path
 
 
@@ -51,8 +53,10 @@ def test_a_family_is_scored_as_the_pipeline_scores_it(
     assert run["seed"] == 7
     assert run["valid_nll"] == scored.metrics["valid"]["nll"] == results["wgan"]["mean"]["valid_nll"]
     assert run["test_nll"] == scored.metrics["test"]["nll"] != run["valid_nll"]
+    assert run["valid_nll_joint"] == scored.metrics["valid"]["nll_joint"]
     assert run["density_ratio"] == scored.metrics["stability"]["density_ratio"]
-    assert f"wgan{run['valid_nll']:20.3f} ± 0.000" in capsys.readouterr().out
+    assert run["overlap"] == scored.metrics["music"]["overlap"]
+    assert f"wgan{run['valid_nll']:17.3f} ± 0.000" in capsys.readouterr().out
 
 
 def keeping(function: Any, kept: list[Any]) -> Any:
@@ -90,6 +94,7 @@ def test_a_seed_is_trained_once_for_the_same_parameters_and_data(
     values = YAML(typ="safe").load((project / "params.yaml").read_text("utf-8"))
     values["gan"]["learning_rate"] *= 2
     values["train"]["seed"] += 1  # not the seed that a run uses
+    values["determinism"]["threads"] += 1  # nor its number of threads
     write(project, values)
     assert run(2, 4) == [("gan", 2), ("gan", 4)]
     monkeypatch.setattr(windows, "read", lambda folder: replace(music, checksum="1" * 64))
@@ -99,12 +104,13 @@ def test_a_seed_is_trained_once_for_the_same_parameters_and_data(
 def test_mean_and_spread_by_hand() -> None:
     runs = [TRAINED | {"valid_nll": value} for value in (3.0, 4.0, 8.0)]
     found = families.summary(runs)
-    assert found["mean"] == {"valid_nll": 5.0, "test_nll": 4.0, "density_ratio": 0.5}
+    assert found["mean"] == FIGURES
     assert found["spread"]["valid_nll"] == pytest.approx(7**0.5, abs=1e-6)  # (4 + 1 + 9) / 2
     assert found["spread"]["test_nll"] == 0
-    assert families.summary(runs[:1])["spread"] == {"valid_nll": 0, "test_nll": 0, "density_ratio": 0}
+    assert families.summary(runs[:1])["spread"] == dict.fromkeys(FIGURES, 0)
+    cells = ("5.500 ± 0.000", "4.000 ± 0.000", "0.500 ± 0.000", "0.750 ± 0.000")
     assert families.table({"gan": found | {"seeds": runs}}).splitlines()[1] == (
-        f"gan{'5.000 ± 2.646':>29}{'4.000 ± 0.000':>20}{'0.500 ± 0.000':>20}  3 seeds"
+        f"gan{'5.000 ± 2.646':>26}" + "".join(f"{cell:>17}" for cell in cells) + "  3 seeds"
     )
 
 

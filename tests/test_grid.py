@@ -13,9 +13,14 @@ from tests.test_piano_midi import TINY
 
 
 def test_an_experiment_has_its_name_and_its_changes() -> None:
-    assert grid.command("small", {"embed_dim": 64, "blocks": 2}) == [
-        *("dvc", "exp", "run", "--queue", "--name", "grid-small"),
-        *("-S", "determinism.threads=1", "-S", "model.embed_dim=64", "-S", "model.blocks=2", "evaluate@transformer"),
+    values = (
+        *("determinism.threads=1", "train.epochs=6", "train.batch=8", "train.seed=3"),
+        *("model.embed_dim=128", "model.heads=4", "model.blocks=1", "model.feedforward=512"),
+    )
+    assert grid.command("blocks-1", 3) == [
+        *("dvc", "exp", "run", "--queue", "--name", "grid-blocks-1-seed-3"),
+        *(part for value in values for part in ("-S", value)),
+        "evaluate@transformer",
     ]
 
 
@@ -26,7 +31,13 @@ def test_the_sizes_are_all_different() -> None:
 
 
 def test_the_readme_shows_the_table() -> None:
-    assert grid.markdown(pd.read_csv(grid.RESULTS)) in Path("README.md").read_text("utf-8")
+    assert grid.markdown(grid.means(pd.read_csv(grid.RESULTS))) in Path("README.md").read_text("utf-8")
+
+
+def test_the_default_is_the_smallest_that_is_near_the_best() -> None:
+    chosen = grid.POINTS[grid.smallest(grid.means(pd.read_csv(grid.RESULTS)))]
+    usual = asdict(params.read("model", Config))
+    assert {key: usual[key] for key in chosen} == chosen
 
 
 def test_what_is_done_is_found_by_name() -> None:
@@ -34,8 +45,19 @@ def test_what_is_done_is_found_by_name() -> None:
         keys = ("metrics/transformer.json:valid.nll", "metrics/transformer.json:complexity.parameters")
         return {"Experiment": name, keys[0]: nll, keys[1]: 1000}
 
-    rows = [row(None, 3.0), row("grid-heads-8", 3.5), row("grid-blocks-1", None), row("other", 1.0), row("grid-x", 1.0)]
-    assert grid.found(rows) == {"heads-8": {"valid_nll": 3.5, "parameters": 1000}}
+    names = ("grid-blocks-1-seed-1", "other", "grid-x-seed-1", "grid-heads-8")
+    rows = [row(None, 3.0), row("grid-heads-8-seed-2", 3.5), *(row(name, None) for name in names[:1])]
+    rows += [row(name, 1.0) for name in names[1:]]
+    assert grid.found(rows) == [{"name": "heads-8", "seed": 2, "valid_nll": 3.5, "parameters": 1000}]
+
+
+def test_seeds_of_one_size_make_one_row() -> None:
+    rows = {"name": ["b", "a", "b"], "seed": [1, 1, 2], "parameters": [300, 200, 300], "valid_nll": [3.0, 4.0, 3.5]}
+    found = grid.means(pd.DataFrame(rows))
+    assert found[["name", "parameters", "valid_nll", "seeds"]].to_numpy().tolist() == [
+        ["a", 200, 4.0, 1],
+        ["b", 300, 3.25, 2],
+    ]
 
 
 def test_the_smallest_is_within_a_twentieth_of_a_nat(tmp_path: Path) -> None:
@@ -43,10 +65,10 @@ def test_the_smallest_is_within_a_twentieth_of_a_nat(tmp_path: Path) -> None:
     sizes = {key: [1, 2, 3, 4] for key in ("embed_dim", "heads", "blocks", "feedforward")}
     table = pd.DataFrame(
         {"name": names, **sizes, "parameters": [100, 200, 300, 4000], "valid_nll": [3.2, 3.14, 3.15, 3.1]}
-    ).assign(frame_ms=[0.25, 0.5, 0.75, 1])
+    ).assign(frame_ms=[0.25, 0.5, 0.75, 1], seeds=3)
     assert grid.smallest(table) == "b"
     assert grid.smallest(table[table["name"] != "b"]) == "c"
-    assert grid.markdown(table).splitlines()[3] == "| **b** | 2 | 2 | 2 | 2 | 200 | 3.140 | 0.50 |"
+    assert grid.markdown(table).splitlines()[3] == "| **b** | 2 | 2 | 2 | 2 | 200 | 3.140 | 3 | 0.50 |"
     grid.picture(table, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def test_the_score_is_that_of_the_runtime(
     monkeypatch.setattr(piano_midi, "train", keep)
     monkeypatch.setattr(piano_midi, "side_by_side", lambda calls, jobs: [call() for call in calls])
     monkeypatch.setattr(params, "read", lambda section, kind: TINY if section == "model" else read(section, kind))
+    small = replace(piano_midi.SETTINGS["piano_midi"], embed_dim=TINY.embed_dim, feedforward=TINY.feedforward)
+    monkeypatch.setattr(piano_midi, "SETTINGS", {"piano_midi": small})
     monkeypatch.setattr(piano_midi, "RESULTS", mat.parent)
     piano_midi.main(["--mat", str(mat), "--seeds", "3", "4", "--epochs", "1"])
     results = json.loads((mat.parent / "piano_midi.json").read_text("utf-8"))

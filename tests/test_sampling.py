@@ -1,6 +1,7 @@
 """Sampling and scores, on a model whose probabilities are known."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from pianoai.runtime.chance import uniform
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import State, read_metadata
 from pianoai.runtime.roll import Floats, Roll, roll_to_notes
-from pianoai.runtime.sampling import Settings, alone, generate, new_seed, play
+from pianoai.runtime.sampling import Settings, alone, generate, new_seed, play, restless, standing
 from tests.remembering_model import remembering_model
 from tests.tiny_model import metadata, tiny_model, tiny_step
 
@@ -161,9 +162,49 @@ def test_an_edge_of_a_half_takes_the_likelier() -> None:
 
 def test_random_numbers_go_on_where_they_stopped() -> None:
     step = Recorder()
-    following = play(tiny_model(step), tiny_model(step).start(), np.zeros(88, np.uint8), Settings(), 3, 7)
+    following = play(tiny_model(step), tiny_model(step).start(), np.zeros((1, 88), np.uint8), Settings(), 3, 7)
     next(following), next(following)
     assert (np.array(step.noise) == [uniform(264, 3, 7), uniform(264, 3, 8)]).all()
+
+
+def test_how_long_the_same_pitches_have_sounded() -> None:
+    music = roll((5, [70, 70, 1, 1, 60]), (9, [0, 80, 80, 0, 0]))
+    assert [standing(music[: end + 1]) for end in range(5)] == [1, 1, 2, 1, 2]
+    assert standing(roll((5, [0, 0, 0]))) == 3
+
+
+def test_changes_have_their_odds_multiplied() -> None:
+    uniform = np.linspace(0, 1, 10_000, endpoint=False, dtype=np.float32)
+    silent, sounding = (restless(uniform, np.full_like(uniform, value), 3.0) for value in (0.0, 70.0))
+    # Odds of 1/9 to begin, three times: 1/3. Odds of 1/9 to end, the same.
+    assert ((silent < 0.1).mean(), (sounding >= 0.9).mean()) == pytest.approx((1 / 4, 1 / 4), abs=1e-3)
+
+
+def test_what_stands_still_becomes_restless() -> None:
+    def hold(frame: Floats, state: State, noise: Floats, temperature: Floats) -> tuple[Floats, Floats, State]:
+        given.append(noise.copy())
+        return (frame > 0).astype(np.float32), np.full((3, 88), 0.5, np.float32), state
+
+    given: list[Floats] = []
+    model = tiny_model(hold)
+    model = replace(model, metadata=replace(model.metadata, window=20))
+    fours = model.metadata.frames_per_beat
+    assert fours == 4
+    heard = roll((5, [0, 70, 1, 1, 1, 1, 1, 1]))  # for 7 frames
+    following = play(model, model.start(), heard, Settings(), 3)
+    for _ in range(20):
+        next(following)
+    for at, noise in enumerate(given):
+        plain = uniform(264, 3, at)
+        beats = min(7 + at, 20) / 4
+        odds = noise[:88] / (1 - noise[:88]) / (plain[:88] / (1 - plain[:88]))
+        wanted = np.full(88, 1 / max(1, beats - 1))  # of 1 to 3 beats and more: 1, then a quarter more each frame
+        wanted[5] = max(1, beats - 1)
+        assert odds == pytest.approx(wanted, rel=1e-3)
+        assert (noise[88:] == plain[88:]).all()
+    given.clear()
+    next(play(model, model.start(), heard, Settings(temperature=0), 3))
+    assert (given[0] == 0.5).all()
 
 
 def test_reading_is_stepping_without_drawing_and_a_kept_state_lasts() -> None:

@@ -93,9 +93,12 @@ def frame_nats(logits: Tensor, batch: Batch) -> Tensor:
     return counted
 
 
-def validation_nll(model: FrameModel, batch: Batch, samples: int) -> tuple[Tensor, int]:
+def validation_nll(
+    model: FrameModel, batch: Batch, samples: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, int]:
     """Nats a frame of the mean likelihood over `samples` noise samples, and the number of frames."""
-    nats = [frame_nats(model.head(each, batch.targets), batch) for each in model.imagine(batch.features, samples)]
+    contexts = model.imagine(batch.features, samples, generator)
+    nats = [frame_nats(model.head(each, batch.targets), batch) for each in contexts]
     return mixture_nll(nats, batch.mask), int(batch.mask.sum())
 
 

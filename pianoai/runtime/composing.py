@@ -81,7 +81,7 @@ def compose(model: Model, checksum: str, request: Request, remaining: Remaining)
         budget.divide(len(seeds) - at)
         if at and kept is not None:
             state = model.keep(kept)
-        pieces.append(draw(model, state, heard[-1], request, seed, drawn, budget))
+        pieces.append(draw(model, state, heard, request, seed, drawn, budget))
     answers = [write(model, checksum, request, heard, piece) for piece in pieces]
     if request.variations is None:
         return answers[0] | {"tempo": request.tempo}
@@ -121,16 +121,16 @@ def hear(model: Model, frames: Roll, budget: Budget) -> State | None:
 
 
 def draw(
-    model: Model, state: State | None, last: Roll, request: Request, seed: int, drawn: int, budget: Budget
+    model: Model, state: State | None, heard: Roll, request: Request, seed: int, drawn: int, budget: Budget
 ) -> Piece:
-    """The frames after `last` ``(88,)``: as many as asked for, or as the budget has room for; without a state none."""
+    """The frames after `heard` ``(n, 88)``: as many as asked for, or as the budget has room for; no state, no frame."""
     frames = np.empty((request.frames, PITCHES), np.uint8)
     done, nats = 0, 0.0
     if state is not None:
-        following = sampling.play(model, state, last, request.settings, seed, drawn)
+        following = sampling.play(model, state, heard, request.settings, seed, drawn)
         while done < request.frames and budget.lasts():
             frames[done], probabilities = next(following)
-            nats += frame_nll(probabilities, frames[done - 1] if done else last, frames[done])
+            nats += frame_nll(probabilities, frames[done - 1] if done else heard[-1], frames[done])
             budget.notes += int(np.count_nonzero(frames[done] > HELD))
             budget.frames += 1
             done += 1

@@ -18,6 +18,7 @@ TEMPERATURE = 1.0  # unless another is asked for: the model as it was trained
 HOTTEST = 5.0
 LARGEST_SEED = 2**63 - 1
 COLDEST = 1e-3  # a lower temperature is 0: divided by it, logits leave the range of float32
+CALM = 2.0  # beats for which the same notes may sound before a change is made likelier
 PROMPT_WINDOWS = 8  # of a longer prompt only so many windows are heard
 
 
@@ -112,7 +113,7 @@ def generate(
     heard = heard[-PROMPT_WINDOWS * model.metadata.window :]
     state = model.read(heard[:-1], model.start())
     roll = np.empty((frames, PITCHES), np.uint8)
-    drawn = play(model, state, heard[-1], settings, seed)
+    drawn = play(model, state, heard, settings, seed)
     for at, (cells, _) in zip(range(frames), drawn, strict=False):
         roll[at] = cells
         if progress is not None:
@@ -121,29 +122,53 @@ def generate(
 
 
 def play(
-    model: Model, state: State, frame: Roll, settings: Settings, seed: int, drawn: int = 0
+    model: Model, state: State, heard: Roll, settings: Settings, seed: int, drawn: int = 0
 ) -> Iterator[tuple[Roll, Floats]]:
-    """Frames ``(88,)`` without end and the probabilities ``(3, 88)`` each was drawn from, at temperature 1.
+    """Frames ``(88,)`` without end and the probabilities ``(3, 88)`` of each, as the model says them at temperature 1.
 
-    `state` is the model's after all frames before `frame` ``(88,)``, which is the last that is known; it is used up.
-    With `drawn`, the random numbers are those after so many frames of the seed; at temperature 0 none is taken.
+    `state` is the model's after all frames of `heard` ``(n, 88)`` but the last; it is used up. Of `heard` the last
+    window matters. With `drawn`, the random numbers are those after so many frames of the seed; at temperature 0 none
+    is taken. Once the same pitches, or none, have sounded for CALM beats, changes become likelier: see `restless`.
     """
     metadata = model.metadata
     middle = np.full(metadata.noise, 0.5, np.float32)
     heat = np.array(1.0 if settings.certain else settings.temperature, np.float32)
     edge, tail = np.float32(settings.edge), np.float32(settings.tail)
-    current = frame.astype(np.float32)
+    current, still = heard[-1].astype(np.float32), standing(heard[-metadata.window :])
     for at in count(drawn):
         noise = middle
         if not settings.certain:
             noise = chance.uniform(metadata.noise, seed, at)
             choices, loud = noise[: 2 * PITCHES], noise[2 * PITCHES : NOISE]
+            beyond = still / metadata.frames_per_beat - CALM
+            if beyond > 0:
+                choices[:PITCHES] = restless(choices[:PITCHES], current, 1 + beyond)
             # The numbers after these are a GAN's hidden noise, which is no choice.
             np.clip(choices, edge, 1 - edge, out=choices)
             loud[...] = tail + (1 - 2 * tail) * loud
         following, probabilities, state = model.step(current, state, noise, heat)
-        current = _consistent(following, current)
+        before, current = current, _consistent(following, current)
+        still = min(still + 1, metadata.window) if ((current > SILENT) == (before > SILENT)).all() else 1
         yield current.astype(np.uint8), probabilities
+
+
+def standing(roll: Roll) -> int:
+    """For how many frames, the last of a roll ``(frames, 88)`` included, the pitches of the last have sounded alone."""
+    differs = ((roll > SILENT) != (roll[-1] > SILENT)).any(axis=1)
+    return len(roll) if not differs.any() else int(differs[::-1].argmax())
+
+
+def restless(uniform: Floats, frame: Floats, factor: float) -> Floats:
+    """Numbers ``(88,)`` that begin or end pitches after `frame` ``(88,)`` as if their odds were `factor` times as high.
+
+    A pitch sounds where its number u is below its probability p: where u / (1 - u) is below the odds of p. To multiply
+    those of a silent pitch, u / (1 - u) is divided, and to divide those of a sounding one, it is multiplied. Which
+    changes are likelier than others stays as the model has it.
+    """
+    factors = np.where(frame > SILENT, factor, 1 / factor).astype(np.float32)
+    scaled = uniform * factors
+    tilted: Floats = scaled / (scaled + (1 - uniform))
+    return tilted
 
 
 def _consistent(frame: Floats, before: Floats) -> Floats:
