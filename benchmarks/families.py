@@ -23,7 +23,11 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.piano_midi import side_by_side
-from pianoai import params
+from pianoai import evaluation, params, training, windows
+from pianoai.baseline import count
+from pianoai.checkpoint import family
+from pianoai.losses import LossConfig
+from pianoai.models.objective import TrainConfig
 from pianoai.runtime.errors import InputError
 from pianoai.stage import write_json
 from stages.train import SECTIONS
@@ -61,8 +65,6 @@ def main(arguments: list[str]) -> None:
 
 def fingerprint(name: str) -> str:
     """A checksum of all that a run depends on besides its seed and the code: parameters and data."""
-    from pianoai import windows
-
     sections = YAML(typ="safe").load(params.PARAMS.read_text("utf-8"))
     used = {section: sections[section] for section in ("determinism", "train", "loss", "evaluate", SECTIONS[name])}
     del used["train"]["seed"], used["determinism"]["threads"]
@@ -72,22 +74,15 @@ def fingerprint(name: str) -> str:
 
 def trained(name: str, seed: int) -> dict[str, float]:
     """One training and its evaluation; `seconds` is of the training."""
-    from pianoai import windows
-    from pianoai.baseline import count
-    from pianoai.checkpoint import family
-    from pianoai.evaluation import EvaluateConfig, evaluate
-    from pianoai.losses import LossConfig
-    from pianoai.models.objective import TrainConfig
-    from pianoai.training import train
-
     data = windows.read(Path("data"))
     budget = replace(params.read("train", TrainConfig), seed=seed)
     began = time.perf_counter()
     config = params.read(SECTIONS[name], family(name).Config)
-    checkpoint, _, training = train(name, config, data, budget, params.read("loss", LossConfig))
+    checkpoint, _, summed = training.train(name, config, data, budget, params.read("loss", LossConfig))
     seconds = time.perf_counter() - began
     _, rates = count(data)
-    metrics = evaluate(checkpoint, training, rates, None, data, params.read("evaluate", EvaluateConfig)).metrics
+    settings = params.read("evaluate", evaluation.EvaluateConfig)
+    metrics = evaluation.evaluate(checkpoint, summed, rates, None, data, settings).metrics
     return {
         "seed": seed,
         "seconds": round(seconds, 1),

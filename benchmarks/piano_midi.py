@@ -18,10 +18,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -43,11 +43,12 @@ from pianoai.training import train
 from pianoai.windows import SPLITS, WindowConfig, Windows, cut
 
 RESULTS = Path("benchmarks/results")
+Section = TypeVar("Section", Config, TrainConfig, WindowConfig)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What differs from params.yaml for one file; chosen on its validation split."""
+    """What differs from params.yaml for one file, by the names there; chosen on its validation split."""
 
     epochs: int
     dropout: float
@@ -119,23 +120,8 @@ def run(
     `changes` are of params.yaml, by section.
     """
     changes = changes or {}
-    config = replace(
-        params.read("model", Config),
-        embed_dim=settings.embed_dim,
-        feedforward=settings.feedforward,
-        dropout=settings.dropout,
-        learning_rate=settings.learning_rate,
-    )
-    budget = replace(
-        params.read("train", TrainConfig),
-        epochs=settings.epochs,
-        batch=settings.batch,
-        transpose=settings.transpose,
-        weight_decay=settings.weight_decay,
-        averaging=settings.averaging,
-        patience=settings.patience,
-        seed=seed,
-    )
+    config = settled(params.read("model", Config), settings)
+    budget = replace(settled(params.read("train", TrainConfig), settings), seed=seed)
     # The files do not tell a repeated note from a held one, so that none is ever struck again, which is soon learnt.
     loss = replace(params.read("loss", LossConfig), **changes.get("loss", {}))
     window = replace(params.read("window", WindowConfig), **changes.get("window", {}))
@@ -154,9 +140,15 @@ def run(
     }
 
 
+def settled(section: Section, settings: Settings) -> Section:
+    """A section of params.yaml with what the settings say of it."""
+    said = {key: value for key, value in asdict(settings).items() if hasattr(section, key)}
+    return replace(section, **said)
+
+
 def arrange(splits: dict[str, list[Roll]], window: WindowConfig, settings: Settings) -> Windows:
     """The rolls of a file as windows: segments of the training pieces, whole pieces of the others."""
-    cutting = replace(window, segment=settings.segment, hop=settings.hop)
+    cutting = settled(window, settings)
     rolls = [roll for split in SPLITS for roll in splits[split]]
     starts: dict[str, NDArray[np.int64]] = {}
     lengths: dict[str, NDArray[np.int64]] = {}

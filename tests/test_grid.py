@@ -45,9 +45,8 @@ def test_what_is_done_is_found_by_name() -> None:
         keys = ("metrics/transformer.json:valid.nll", "metrics/transformer.json:complexity.parameters")
         return {"Experiment": name, keys[0]: nll, keys[1]: 1000}
 
-    names = ("grid-blocks-1-seed-1", "other", "grid-x-seed-1", "grid-heads-8")
-    rows = [row(None, 3.0), row("grid-heads-8-seed-2", 3.5), *(row(name, None) for name in names[:1])]
-    rows += [row(name, 1.0) for name in names[1:]]
+    rows = [row(None, 3.0), row("grid-heads-8-seed-2", 3.5), row("grid-blocks-1-seed-1", None)]
+    rows += [row(name, 1.0) for name in ("other", "grid-x-seed-1", "grid-heads-8")]
     assert grid.found(rows) == [{"name": "heads-8", "seed": 2, "valid_nll": 3.5, "parameters": 1000}]
 
 

@@ -188,8 +188,7 @@ def test_what_stands_still_becomes_restless() -> None:
     given: list[Floats] = []
     model = tiny_model(hold)
     model = replace(model, metadata=replace(model.metadata, window=20))
-    fours = model.metadata.frames_per_beat
-    assert fours == 4
+    assert model.metadata.frames_per_beat == 4
     heard = roll((5, [0, 70, 1, 1, 1, 1, 1, 1]))  # for 7 frames
     following = play(model, model.start(), heard, Settings(), 3)
     for _ in range(20):
