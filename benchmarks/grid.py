@@ -68,7 +68,8 @@ def main(arguments: list[str]) -> None:
     try:
         if given.what == "queue":
             for name, seed in product(given.only, given.seeds):
-                subprocess.run(command(name, seed), check=True)
+                if subprocess.run(command(name, seed), check=False).returncode:
+                    raise InputError(f"DVC did not take the experiment {name}; its message stands above")
         else:
             collect()
     except InputError as error:
@@ -79,7 +80,18 @@ def command(name: str, seed: int) -> list[str]:
     """What queues one experiment."""
     values = BUDGET | {"train.seed": seed} | {f"model.{key}": value for key, value in POINTS[name].items()}
     settings = [part for key, value in values.items() for part in ("-S", f"{key}={value}")]
-    return ["dvc", "exp", "run", "--queue", "--name", f"grid-{name}-seed-{seed}", *settings, "evaluate@transformer"]
+    return [
+        sys.executable,
+        "-m",
+        "dvc",
+        "exp",
+        "run",
+        "--queue",
+        "--name",
+        f"grid-{name}-seed-{seed}",
+        *settings,
+        "evaluate@transformer",
+    ]
 
 
 def collect() -> None:

@@ -120,7 +120,7 @@ def valid_nll(checkpoint: "Checkpoint", data: "Windows", config: "EvaluateConfig
     total = frames = 0.0
     with torch.no_grad():
         for batch in batches(data, "valid"):
-            nats, count = validation_nll(model, batch, config.noise_samples if model.latent else 1)
+            nats, count = validation_nll(model, batch, config.noise_samples)
             total += float(nats) * count
             frames += count
     return total / frames

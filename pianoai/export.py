@@ -316,9 +316,9 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
     Teacher-forced, the largest difference of a probability of the frame that follows, eager being the whole pass, with
     the matrices rounded as they are stored, and not the step; once more after the runtime has read a roll's beginning
     in chunks. Raises InputError when it is above the tolerance. Generating, `frames` frames from equal seeds by
-    TorchScript and by the runtime: where they differ, every pitch must have been drawn within the tolerance of its
-    probability (a near-tie), or the lowest where notes are drawn one after the other; it is counted, then both go on
-    from the same frame. This also runs past a full ring of keys.
+    TorchScript, by the runtime and by PyTorch's own step: where they differ, every pitch must have been drawn within
+    the tolerance of its probability (a near-tie), or the lowest where notes are drawn one after the other; it is
+    counted, then all go on from the same frame. This also runs past a full ring of keys.
     """
     model = rounded(checkpoint.model(), config.weights)
     loaded = runtime.load(archive)
@@ -342,19 +342,25 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
         state = loaded.read(roll[:-2], loaded.start())
         found, state = teachers["runtime"](cells[-2], state, noise[-1], cells[-1])
         worst["reading"] = further(worst["reading"], found, whole[-1])
-    drawn, worst["drawing"] = compare_drawing(stepping, loaded, config, float(model.head.log_scale.detach().exp()))
-    for name, difference in worst.items():
-        if not difference <= config.tolerance:
-            raise InputError(
-                f"export: {name} differs from PyTorch by {difference:.2g}, more than export.tolerance "
-                f"{config.tolerance:g}"
-            )
+    check(worst, config.tolerance)
+    players = {"torchscript": stepping, "runtime": loaded.step, "pytorch": array_step(model.step)}
+    drawn, worst["drawing"] = compare_drawing(players, loaded, config, float(model.head.log_scale.detach().exp()))
+    check(worst, config.tolerance)
     return {
         "windows": len(rolls),
         "frames": sum(len(roll) for roll in rolls),
         **{f"difference_{name}": difference for name, difference in worst.items()},
         **drawn,
     }
+
+
+def check(differences: dict[str, float], tolerance: float) -> None:
+    """Raises InputError where one of them is above the tolerance, or no number."""
+    for name, difference in differences.items():
+        if not difference <= tolerance:
+            raise InputError(
+                f"export: {name} differs from PyTorch by {difference:.2g}, more than export.tolerance {tolerance:g}"
+            )
 
 
 def further(worst: float, one: Floats, other: Floats) -> float:
@@ -375,7 +381,7 @@ def rounding_cost(checkpoint: Checkpoint, windows: Windows, samples: int, config
     totals, frames = np.zeros(2), 0
     for batch in batches(windows, "valid"):
         for at, (model, generator) in enumerate(zip(models, generators, strict=True)):
-            nats, count = validation_nll(model, batch, samples if model.latent else 1, generator)
+            nats, count = validation_nll(model, batch, samples, generator)
             totals[at] += count * float(nats)
         frames += count
     return round(float(totals[1] - totals[0]) / frames, 6)
@@ -419,31 +425,33 @@ def array_given(script: Any) -> runtime.Given:
 
 
 def compare_drawing(
-    script: runtime.Step, loaded: runtime.Model, config: ExportConfig, scale: float
+    players: dict[str, runtime.Step], loaded: runtime.Model, config: ExportConfig, scale: float
 ) -> tuple[dict[str, int], float]:
-    """Frames in which TorchScript and the runtime drew different notes, the near-ties behind them, and the
-    largest difference of a probability on the way. `scale` is that of velocities' logits.
+    """Frames in which another player drew other notes than the first, the near-ties behind them, and the largest
+    difference of a probability on the way. `scale` is that of velocities' logits.
 
     Raises InputError for a difference of notes that no near-tie explains.
     """
     chance = np.random.Generator(np.random.PCG64(config.seed))
     one = np.array(1, np.float32)
-    state, other = loaded.start(), loaded.start()
+    (leader, first), *others = players.items()
+    states = {name: loaded.start() for name in players}
     frame = np.zeros(PITCHES, np.float32)
     different = ties = 0
     worst = 0.0
     for at in range(config.frames):
         noise = chance.random(loaded.metadata.noise, np.float32)
-        drawn, said, state = script(frame, state, noise, one)
-        drawn_too, said_too, other = loaded.step(frame, other, noise, one)
-        worst = further(worst, said, said_too)
-        apart = np.flatnonzero(drawn != drawn_too)
-        if len(apart):
-            apart = apart[:1] if loaded.given else apart
-            different += 1
-            ties += len(apart)
-            if not (distance_to_tie(said, noise, scale)[apart] <= config.tolerance).all():
-                raise InputError(f"export: the runtime drew other notes in frame {at}, and not by a near-tie")
+        drawn, said, states[leader] = first(frame, states[leader], noise, one)
+        for name, step in others:
+            drawn_too, said_too, states[name] = step(frame, states[name], noise, one)
+            worst = further(worst, said, said_too)
+            apart = np.flatnonzero(drawn != drawn_too)
+            if len(apart):
+                apart = apart[:1] if loaded.given else apart
+                different += 1
+                ties += len(apart)
+                if not (distance_to_tie(said, noise, scale)[apart] <= config.tolerance).all():
+                    raise InputError(f"export: {name} drew other notes in frame {at}, and not by a near-tie")
         frame = drawn
     counts = {"frames_drawn": config.frames, "frames_different": different, "near_ties": ties}
     return counts, worst
@@ -456,7 +464,7 @@ def distance_to_tie(said: Floats, noise: Floats, scale: float) -> Floats:
     """
     again = np.abs(said[1] - noise[PITCHES : 2 * PITCHES])
     intensity, uniform = (x.astype(np.float64).clip(1e-9, 1 - 1e-9) for x in (said[2], noise[2 * PITCHES : NOISE]))
-    shift = (uniform / (1 - uniform)) ** scale  # of odds
+    shift = (np.minimum(2 * uniform, 1) / np.minimum(2 - 2 * uniform, 1)) ** scale  # of odds
     odds = intensity / (1 - intensity) * shift
     below = (np.floor(odds / (1 + odds) * LOUDEST - 0.5) + 0.5).clip(0.5, LOUDEST - 1.5)
     borders = np.stack([below, below + 1]) / LOUDEST

@@ -4,6 +4,7 @@ Shapes: logits and targets (batch, time, 88); `mask` (batch, time) is 1 where a 
 of a frame are its *intensity*: velocity / 127 of every sounding note, 0 elsewhere.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -70,23 +71,27 @@ def variance(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
 def velocity(logits: Tensor, log_scale: Tensor, true: Tensor, struck: Tensor, mask: Tensor, extremes: Tensor) -> Tensor:
     """Nats a frame of the velocities `true` (batch, time, 88), 2 to 127, of the pitches that are `struck` (1, else 0).
 
-    The logit of velocity / 127 is drawn from a logistic distribution around `logits` with the scale
-    exp(log_scale), the velocity rounded and brought between the `extremes` (2,), as in drawing. What is beyond
-    them is thus theirs (Salimans et al. 2017, eq. 2), and where they are the same the loss is 0.
+    The logit of velocity / 127 is drawn from a Laplace distribution around `logits` with the scale exp(log_scale), the
+    velocity rounded and brought between the `extremes` (2,), as in drawing. What is beyond them is thus theirs (as in
+    Salimans et al. 2017, eq. 2, of a logistic one), and where they are the same the loss is 0. The distribution has a
+    sharp peak, as most notes are exactly as loud as the last ones, and its likeliest middle is the median.
     """
     lowest, highest = extremes.unbind(0)
     counted = struck * mask[..., None]
     at = counted > 0
     middle, real = logits[at], torch.minimum(torch.maximum(true[at], lowest), highest)
-    # The borders of a velocity: those halfway to its neighbours, over the scale.
-    lower, upper = (torch.logit(((real + half) / LOUDEST).clamp(max=1 - CERTAIN)) for half in (-0.5, 0.5))
-    scale = log_scale.exp()
-    open_below, open_above = real <= lowest, real >= highest
-    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b))
-    below = F.softplus((lower - middle) / scale).masked_fill(open_below, 0.0)
-    above = F.softplus((middle - upper) / scale).masked_fill(open_above, 0.0)
-    between = torch.log(-torch.expm1((lower - upper) / scale)).masked_fill(open_below | open_above, 0.0)
-    return ((below + above - between) * counted[at]).sum() / mask.sum().clamp(min=1)
+    # The borders of a velocity: those halfway to its neighbours, in scales from the middle.
+    lower, upper = (
+        (torch.logit(((real + half) / LOUDEST).clamp(max=1 - CERTAIN)) - middle) / log_scale.exp()
+        for half in (-0.5, 0.5)
+    )
+    lower = lower.masked_fill(real <= lowest, -math.inf)
+    upper = upper.masked_fill(real >= highest, math.inf)
+    # Of what lies to one side of the middle the border that is nearer to it counts, and of what lies on both, both.
+    beside = torch.minimum(lower.abs(), upper.abs()) - torch.log(-torch.expm1(lower - upper))
+    around = -torch.log(-torch.expm1(lower.clamp(max=0)) - torch.expm1(-upper.clamp(min=0)))
+    nats = math.log(2) + torch.where((lower < 0) & (upper > 0), around, beside)
+    return (nats * counted[at]).sum() / mask.sum().clamp(min=1)
 
 
 def _deviation(values: Tensor, mask: Tensor) -> Tensor:

@@ -183,8 +183,8 @@ def test_other_notes_without_a_near_tie_are_refused(music: Windows) -> None:
         drawn, said, state = loaded.step(*arguments)  # type: ignore[arg-type]
         return np.where(drawn > 1, 127, drawn).astype(np.float32), said, state
 
-    with pytest.raises(InputError, match=r"drew other notes in frame 0, and not by a near-tie"):
-        compare_drawing(louder, loaded, CONFIG, 0.3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"export: louder drew other notes in frame 0, and not by a near-tie"):
+        compare_drawing({"runtime": loaded.step, "louder": louder}, loaded, CONFIG, 0.3)  # type: ignore[dict-item]
 
 
 def test_distance_to_tie() -> None:
@@ -194,8 +194,8 @@ def test_distance_to_tie() -> None:
     said[2] = 0.0
     noise[0], noise[PITCHES + 1] = 0.251, 0.247
     said[2, 2] = 70.501 / 127
-    # Noise of 0.9 are odds of 9, and with a scale of 1/2 a factor of 3.
-    said[2, 3], noise[2 * PITCHES + 3] = 1 / (1 + 3 * (127 / 70.499 - 1)), 0.9
+    # Above noise of 17/18 lies a ninth of the upper half: log 9, and with a scale of 1/2 odds are three times as high.
+    said[2, 3], noise[2 * PITCHES + 3] = 1 / (1 + 3 * (127 / 70.499 - 1)), 17 / 18
     found = distance_to_tie(said, noise, 0.5)
     # The slope of 1 / (1 + 3 (127 / v - 1)) at 70.5 is 0.8402 / 127.
     assert found[:5] == pytest.approx([0.001, 0.003, 0.001 / 127, 0.0008402 / 127, 0.5 / 127], rel=3e-2)

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from benchmarks import families, search
 from pianoai import checkpoint, evaluation, training, windows
 from pianoai.windows import Windows
+from stages.train import SECTIONS
 from tests.imports import ROOT
 from tests.test_pipeline import TINY
 
@@ -167,3 +168,13 @@ def test_the_search_scores_as_the_evaluation_does(project: Path, music: Windows)
 def test_a_wrong_setting_is_named(project: Path, change: str, message: str) -> None:
     with pytest.raises(SystemExit, match=message):
         search.main(["gan", "--threads", "2", "--set", change])
+
+
+def test_the_readme_quotes_three_seeds_of_each_family() -> None:
+    results = json.loads((ROOT / families.RESULTS).read_text("utf-8"))
+    assert sorted(results) == sorted(SECTIONS)
+    assert families.table(results) in (ROOT / "README.md").read_text("utf-8")
+    for found in results.values():
+        assert [run["seed"] for run in found["seeds"]] == [1, 2, 3]
+        assert families.summary(found["seeds"]) == {key: found[key] for key in ("mean", "spread")}
+        assert all(0.5 < run["density_ratio"] < 1.5 for run in found["seeds"])

@@ -1,5 +1,6 @@
 """The grid over sizes: what is queued, what is collected, which is the smallest that is good enough."""
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def test_an_experiment_has_its_name_and_its_changes() -> None:
         *("model.embed_dim=128", "model.heads=4", "model.blocks=1", "model.feedforward=512"),
     )
     assert grid.command("blocks-1", 3) == [
-        *("dvc", "exp", "run", "--queue", "--name", "grid-blocks-1-seed-3"),
+        *(sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", "grid-blocks-1-seed-3"),
         *(part for value in values for part in ("-S", value)),
         "evaluate@transformer",
     ]

@@ -361,6 +361,15 @@ def test_a_prompt_is_heard_while_there_is_time(timed: Any, seconds: float, heard
     assert answer["complete"] is (drawn == 8)
 
 
+def test_every_16_frames_it_is_seen_how_slowly_things_go(timed: Any) -> None:
+    # After 32 frames the processor is taken away. After 112, (1.4 + 0.28) / (0.32 + 0.02) says that writing takes 4.12
+    # times as long: 2 s - 0.2 last for the 125th frame, before which 1.24 and 4.12 * 0.134 are gone, and for no other.
+    function, clock = timed(1.0)
+    clock.process_time = lambda: min(clock.steps, 32) * clock.STEP
+    answer = ask(function, {"frames": 300, "format": "roll", "seed": 1}, Deadline(clock, 2))
+    assert (answer["frames"], answer["complete"]) == (125, False)
+
+
 def test_every_variation_has_its_share_of_the_time(timed: Any) -> None:
     # 20 s - 0.2 - 0.14 = 19.66 s are divided by what each takes: 10 ms of drawing and 14 of writing a frame. A third is
     # 6.553 s, 274 frames (273 * 0.024 = 6.552); half of the 13.084 s left 273 (272 * 0.024 = 6.528); 6.532 s are 273.

@@ -25,7 +25,7 @@ VELOCITY = np.array([[0.9, 0.9, 0.25], [0.5, 0.8, 0.9]], np.float32)
 def said() -> Predictions:
     return Predictions(
         *(SOUNDS, AGAIN, LOUDNESS, np.array([3.0, 5.0]), SOUNDED, TRUTH, STRUCK, INTENSITY, np.array([True, False])),
-        *(127 * VELOCITY, np.array([60, 70], np.float32), np.array([True, True])),
+        *(127 * VELOCITY, *np.array([[60, 70], [50, 71]], np.float32), np.array([True, True])),
     )
 
 
@@ -77,6 +77,7 @@ def test_errors_of_velocities_are_over_struck_notes_of_pieces_with_dynamics(said
         {
             "velocity_mae": 127 * (0.25 + 0 + 0.2) / 3,
             "velocity_mae_recent": (63.5 - 60 + 70 - 63.5 + 76.2 - 70) / 3,
+            "velocity_mae_level": (63.5 - 50 + 71 - 63.5 + 76.2 - 71) / 3,
         },
         rel=1e-5,
     )
@@ -88,8 +89,8 @@ def test_errors_of_velocities_are_over_struck_notes_of_pieces_with_dynamics(said
 def test_the_velocity_of_the_last_beat() -> None:
     roll = np.zeros((7, 88), np.uint8)
     roll[0, :2], roll[1, 0], roll[2, 5], roll[3, 5] = (40, 70), 1, 100, 1
-    # Two frames a beat: of frames 0; 0 and 1; 1 and 2; 2 and 3; 3 and 4; 4 and 5.
-    assert likelihood.recent_velocity(roll, 2).tolist() == [55, 55, 100, 100, 64, 64]
+    # Two frames a beat: of frames 0; 0 and 1; 1 and 2; 2 and 3; 3 and 4; 4 and 5, with nothing in them.
+    assert likelihood.recent_velocity(roll, 2).tolist() == [55, 55, 100, 100, 100, 100]
     assert likelihood.recent_velocity(roll, 24).tolist() == pytest.approx([55, 55, 70, 70, 70, 70])
 
 

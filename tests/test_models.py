@@ -13,7 +13,7 @@ from pianoai.checkpoint import family
 from pianoai.models.adversarial import dilations, intervals
 from pianoai.models.base import FrameModel
 from pianoai.models.copy import count_rates
-from pianoai.models.frame import FEATURES, PLANES, read_features, real_planes, step_features
+from pianoai.models.frame import FEATURES, PLANES, drawn_planes, read_features, step_features
 from pianoai.models.heads import Independent
 from pianoai.models.transformer import banded_attention, rotate, rotations
 from pianoai.runtime.roll import NOISE, PITCHES, Roll, levels, velocities
@@ -221,9 +221,9 @@ def test_velocities_are_drawn_around_the_predicted_one() -> None:
     head.log_scale.fill_(math.log(0.5))
     noise = torch.full((NOISE,), 0.5)
     noise[2 * PITCHES : 2 * PITCHES + 3] = torch.tensor([0.5, 0.9, 0.2])
-    # Odds of 60 / 67, times 9 and 1 / 4 to the power of scale * temperature.
-    assert head.draw(logits, before, noise, torch.tensor(1.0))[0][:3].tolist() == [60, 93, 39]  # 92.58, 39.27
-    assert head.draw(logits, before, noise, torch.tensor(2.0))[0][:3].tolist() == [60, 113, 23]  # 112.97, 23.23
+    # Odds of 60 / 67, times 1 / (2 * 0.1) and 2 * 0.2 to the power of scale * temperature.
+    assert head.draw(logits, before, noise, torch.tensor(1.0))[0][:3].tolist() == [60, 85, 46]  # 84.70, 45.92
+    assert head.draw(logits, before, noise, torch.tensor(2.0))[0][:3].tolist() == [60, 104, 33]  # 103.81, 33.49
     head.velocities.copy_(torch.tensor([50, 90]))
     assert head.draw(logits, before, noise, torch.tensor(2.0))[0][:3].tolist() == [60, 90, 50]
     head.velocities.fill_(64)  # music without dynamics
@@ -231,14 +231,13 @@ def test_velocities_are_drawn_around_the_predicted_one() -> None:
     assert (head.draw(logits, before, noise, torch.tensor(1.0))[0] == 64).all()
 
 
-def test_real_planes_are_the_draw_with_the_gradient_of_the_probability() -> None:
+def test_drawn_planes_are_the_draw_with_the_gradient_of_the_probability() -> None:
     logits = torch.zeros(3, PITCHES, requires_grad=True)
-    sounds, again, features = torch.zeros(PITCHES), torch.zeros(PITCHES), torch.zeros(3, PITCHES)
-    sounds[:3], again[1], features[0, 1:3], features[2, 1:3] = 1.0, 1.0, 1.0, 0.75
-    found = real_planes(logits, features.flatten(), sounds, again).view(3, PITCHES)
+    sounds, again, before = torch.zeros(3, PITCHES).unbind(0)
+    sounds[:3], again[1], before[1:3] = 1.0, 1.0, 1.0
+    found = drawn_planes(logits, before, sounds, again).view(2, PITCHES)
     assert found[0, :4].tolist() == [1, 1, 1, 0]
     assert found[1, :4].tolist() == [1, 1, 0, 0]  # new, struck again, held
-    assert found[2, :4].tolist() == [0.5, 0.5, 0.75, 0]
     found[0, 0].backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert logits.grad[0, 0].item() == pytest.approx(0.25)  # p (1 - p)

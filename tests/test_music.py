@@ -110,7 +110,7 @@ def test_frechet_of_two_features_by_hand() -> None:
     found, wanted = np.array([[0.0, 5], [2, 5]]), np.array([[0.0, 7], [4, 7]])
     assert music.frechet(found, wanted) == pytest.approx(1 / 4 + 1 / 2 + 2 - 2 * 1 + 4)
     assert music.frechet(wanted, wanted) == pytest.approx(0, abs=1e-9)
-    with pytest.raises(InputError, match="fewer than two bars"):
+    with pytest.raises(InputError, match=r"evaluate\.frames: the passages have fewer than two bars"):
         music.frechet(found[:1], wanted)
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pianoai.metrics.stability import behaviour, density, long_silence, runs, silence, standstill
-from pianoai.runtime.roll import Roll
+from pianoai.metrics.stability import behaviour, density, long_silence, silence, standstill
+from pianoai.runtime.roll import Roll, runs
 
 
 def roll(rows: list[list[int]]) -> Roll:

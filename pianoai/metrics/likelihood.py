@@ -15,7 +15,7 @@ from pianoai.models.base import FrameModel
 from pianoai.models.frame import expected_intensity, split_planes
 from pianoai.models.heads import NoteByNote
 from pianoai.models.objective import frame_nats
-from pianoai.runtime.roll import CERTAIN, DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Floats, Roll, intensity
+from pianoai.runtime.roll import CERTAIN, HELD, LOUDEST, PITCHES, Floats, Roll, intensity, levels
 from pianoai.runtime.scoring import cross_entropy
 from pianoai.windows import Windows, changes
 
@@ -40,6 +40,7 @@ class Predictions:
     changed: Bools  # (frames,) whether the frame differs from the one before
     velocity: Floats  # what is predicted of a pitch if it is struck, the lower notes of its frame known
     recent: Floats  # (frames,) mean velocity of what was struck in the beat before
+    level: Floats  # (frames,) mean velocity of what was struck last
     dynamic: Bools  # (frames,) whether the velocities of the piece vary
 
     def onset(self) -> Floats:
@@ -86,7 +87,7 @@ def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed:
             [
                 *said[:-1],
                 *(roll[:-1] > 0, roll[1:] > 0, roll[1:] > HELD, intensity(np.asarray(roll))[1:], changes(roll)),
-                *(said[-1], recent_velocity(roll, windows.frames_per_beat)),
+                *(said[-1], recent_velocity(roll, windows.frames_per_beat), LOUDEST * levels(roll)[:-1]),
                 np.full(len(roll) - 1, len(np.unique(roll[roll > HELD])) > 1),
             ]
         )
@@ -106,7 +107,7 @@ def predict_window(
     frames = batch.features.shape[1]
     total, velocity = torch.zeros(3, frames, PITCHES), torch.zeros(frames, PITCHES)
     nats: list[Tensor] = []
-    for context in model.imagine(batch.features, samples if model.latent else 1, generator):
+    for context in model.imagine(batch.features, samples, generator):
         logits = model.head(context, batch.targets)
         nats.append(frame_nats(logits, batch)[0])
         velocity += model.head.velocity(logits[0, :, 2])
@@ -124,12 +125,12 @@ def predict_window(
 def recent_velocity(roll: Roll, frames_per_beat: int) -> Floats:
     """Mean velocity of what is struck in the beat before each frame of a roll but the first, (frames - 1,).
 
-    DEFAULT_VELOCITY where nothing is: the baseline for predicted velocities.
+    Where nothing is, that of what was struck last: the baseline for predicted velocities.
     """
     struck = roll > HELD
     sums = np.cumsum([np.where(struck, roll, 0).sum(1), struck.sum(1)], 1, np.float64)  # (2, frames)
     total, count = sums[:, :-1] - np.pad(sums, ((0, 0), (frames_per_beat, 0)))[:, : len(roll) - 1]
-    return np.where(count > 0, total / np.maximum(count, 1), DEFAULT_VELOCITY).astype(np.float32)
+    return np.where(count > 0, total / np.maximum(count, 1), LOUDEST * levels(roll)[:-1]).astype(np.float32)
 
 
 def nll(predictions: Predictions) -> NDArray[np.float64]:
@@ -220,19 +221,21 @@ def scores(raw: Predictions, calibration: Calibration, thresholds: Thresholds, j
 
 
 def velocity_scores(predictions: Predictions) -> dict[str, float]:
-    """Mean absolute errors of the velocity of struck notes, of 127: the model's, and that of the mean of the last beat.
+    """Mean absolute errors of the velocity of struck notes, of 127: the model's, and those of two baselines.
 
-    Over pieces with dynamics; nothing where there are none.
+    They say the mean of the last beat, and that of what was struck last, from which models start. Over pieces with
+    dynamics; nothing where there are none.
     """
     struck = predictions.struck & predictions.dynamic[:, None]
     if not struck.any():
         return {}
     true = LOUDEST * predictions.intensity[struck]
-    recent = np.broadcast_to(predictions.recent[:, None], struck.shape)[struck]
-    return {
-        "velocity_mae": float(np.abs(predictions.velocity[struck] - true).mean()),
-        "velocity_mae_recent": float(np.abs(recent - true).mean()),
+    said = {
+        "": predictions.velocity,
+        "_recent": np.broadcast_to(predictions.recent[:, None], struck.shape),
+        "_level": np.broadcast_to(predictions.level[:, None], struck.shape),
     }
+    return {f"velocity_mae{name}": float(np.abs(each[struck] - true).mean()) for name, each in said.items()}
 
 
 def values(predictions: Predictions, joint: bool) -> dict[str, float]:

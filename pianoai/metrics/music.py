@@ -57,7 +57,9 @@ def character(rolls: list[Roll], frames_per_beat: int) -> dict[str, float]:
 
 
 def histograms(rolls: list[Roll], frames_per_beat: int) -> dict[str, Counts]:
-    """How often each value of six features of Yang and Lerch (2020) occurs, in all passages together.
+    """How often each value of six features occurs, in all passages together.
+
+    Four are Yang and Lerch's (2020); how many notes sound at a time, and are struck in a beat, are added.
 
     pitch_class (12): of notes struck, from C. pitch_range (88): semitones between the highest and the lowest note that
     sound in a bar, of bars that are not silent. polyphony (13): notes that sound in a frame. note_length: frames that a
@@ -154,7 +156,7 @@ def empty_beats(roll: Roll, frames_per_beat: int) -> float:
 
 
 def polyphonic_rate(roll: Roll) -> float:
-    """Share of frames in which two notes or more sound (Dong et al. 2018, pypianoroll)."""
+    """Share of frames in which two notes or more sound (as Dong et al. 2018 say; pypianoroll wants three)."""
     return float(((roll > 0).sum(axis=1) >= 2).mean())
 
 
@@ -214,7 +216,7 @@ def frechet(found: Numbers, wanted: Numbers) -> float:
     there are fewer than two of either.
     """
     if min(len(found), len(wanted)) < 2:
-        raise InputError("evaluate.continuation_frames: the passages have fewer than two bars; make it larger")
+        raise InputError("evaluate.frames: the passages have fewer than two bars; make it larger")
     spread = wanted.std(axis=0)
     found, wanted = (features / np.where(spread > 0, spread, 1) for features in (found, wanted))
     one, other = (np.cov(features.T) for features in (found, wanted))

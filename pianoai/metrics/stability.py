@@ -1,12 +1,11 @@
 """How a model behaves when it hears only itself: long roll-outs, and what repeats."""
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model
-from pianoai.runtime.roll import Roll
+from pianoai.runtime.roll import Roll, runs
 from pianoai.runtime.sampling import generate
 
 
@@ -72,12 +71,3 @@ def long_silence(rolls: list[Roll], frames_per_beat: int) -> float:
         lengths = ends - begins
         lost += int(lengths[lengths > LASTING * frames_per_beat].sum())
     return lost / max(sum(map(len, rolls)), 1)
-
-
-def runs(roll: Roll) -> NDArray[np.intp]:
-    """The lengths, in order, of the longest runs of frames in which the same pitches sound."""
-    if not len(roll):
-        return np.zeros(0, np.intp)
-    sounding = roll > 0
-    breaks = np.flatnonzero((sounding[1:] != sounding[:-1]).any(axis=1)) + 1
-    return np.diff(np.concatenate([[0], breaks, [len(roll)]]))

@@ -12,12 +12,13 @@ from torch.optim import Optimizer
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig, masked_mean
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import PLANES, output_layer, real_planes, relative, split_logits
+from pianoai.models.frame import KINDS, PLANES, drawn_planes, output_layer, relative, split_logits
 from pianoai.models.muon import Muon
 from pianoai.models.objective import (
     OCTAVE,
     Coverage,
     TrainConfig,
+    before,
     frame_nats,
     mixture_losses,
     mixture_nll,
@@ -132,7 +133,8 @@ class Critic(nn.Module):
 
     Besides the window's context and the next frame as a whole it is told which intervals stand between the notes of the
     next frame, and between them and those of the last: a few steps are too few to learn from single pitches
-    which notes go together, in any key.
+    which notes go together, in any key. How loud the next frame is it does not see: velocities are whole numbers, often
+    all the same, and by them anything that was predicted could be told from what was played.
     """
 
     def __init__(self, config: AdversarialConfig, window: int) -> None:
@@ -140,7 +142,7 @@ class Critic(nn.Module):
         self.window = window
         width = config.critic_width
         self.context = Context(window, width, 0.0)
-        self.following = nn.Linear(PLANES, width)
+        self.following = nn.Linear(KINDS * PITCHES, width)
         self.judge = nn.Sequential(nn.Linear(2 * width + INTERVALS, width), nn.GELU(), nn.Linear(width, 1))
 
     def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +150,7 @@ class Critic(nn.Module):
         return self.context(pad_window(features, self.window)), features[..., :PITCHES]
 
     def score(self, heard: tuple[Tensor, Tensor], following: Tensor) -> Tensor:
-        """Scores (batch, time) of next frames given as planes (batch, time, 264)."""
+        """Scores (batch, time) of next frames given as planes (batch, time, 176) of sounding and struck."""
         context, last = heard
         notes = following[..., :PITCHES]
         pairs = torch.cat([intervals(notes, notes, 0), intervals(notes, last, -OCTAVE)], -1)
@@ -168,8 +170,8 @@ def intervals(notes: Tensor, others: Tensor, least: int) -> Tensor:
 class AdversarialTraining(pl.LightningModule):
     """Trains a generator on the loss terms plus an adversarial one, and a critic against it.
 
-    The two have learning rates of their own (Heusel et al. 2017). Subclasses say what they lose: `critic_loss`,
-    `generator_loss` and, if the critic is held smooth by a penalty, `roughness`.
+    The two have learning rates of their own (as in Heusel et al. 2017, whose critic is the quicker one). Subclasses
+    say what they lose: `critic_loss`, `generator_loss` and, if the critic is held smooth by a penalty, `roughness`.
     """
 
     def __init__(self, model: Generator, config: AdversarialConfig, train: TrainConfig, loss: LossConfig) -> None:
@@ -195,20 +197,23 @@ class AdversarialTraining(pl.LightningModule):
         return torch.zeros(())
 
     def draw(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Planes (batch, time, 264) of frames drawn from logits (batch, time, 3, 88), differentiable in them."""
+        """Planes (batch, time, 176) of frames drawn from logits (batch, time, 3, 88), differentiable in them."""
         drawn = (torch.rand(*logits.shape[:2], 2, PITCHES) < torch.sigmoid(logits[..., :2, :])).float()
-        return real_planes(logits, batch.features, drawn[..., 0, :], drawn[..., 1, :])
+        return drawn_planes(logits, before(batch), drawn[..., 0, :], drawn[..., 1, :])
 
     def training_step(self, batch: Batch, index: int) -> None:
         """`critic_steps` steps of the critic, then one of the generator; logs every term, and who moves whom."""
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
-        logits = self.model.imagine(batch.features, self.config.noise_samples)
+        logits, came = (
+            self.model.imagine(batch.features, self.config.noise_samples),
+            batch.targets[..., : KINDS * PITCHES],
+        )
         for step in range(self.config.critic_steps):
             fake = self.draw(logits[step % len(logits)], batch)
             heard, shown = self.critic.read(batch.features), fake.detach()
-            real, drawn = self.critic.score(heard, batch.targets), self.critic.score(heard, shown)
+            real, drawn = self.critic.score(heard, came), self.critic.score(heard, shown)
             loss = self.critic_loss(real, drawn, batch.mask)
-            self.descend(critic, loss + self.roughness(heard, batch.targets, shown, batch.mask))
+            self.descend(critic, loss + self.roughness(heard, came, shown, batch.mask))
         total, terms = mixture_losses(logits, batch, self.loss_config, self.model.head)
         with torch.no_grad():
             heard = self.critic.read(batch.features)

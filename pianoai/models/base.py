@@ -33,7 +33,11 @@ class FrameModel(nn.Module):
         raise NotImplementedError
 
     def imagine(self, features: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Contexts (samples, batch, time, …) for as many draws of noise; `forward` says what they are of."""
+        """Contexts (samples, batch, time, …) for as many draws of noise; `forward` says what they are of.
+
+        A model without noise of its own has a single one.
+        """
+        samples = samples if self.latent else 1
         latent = torch.rand(samples, *features.shape[:2], self.latent, generator=generator)
         repeated = features.expand(samples, *features.shape).flatten(0, 1)
         contexts: Tensor = self(repeated, latent.flatten(0, 1))

@@ -44,14 +44,18 @@ def split_planes(features: Tensor) -> Tensor:
 
 
 def noise_quantiles(frame: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
-    """What logits (3, 88) are drawn with: the values of a logistic distribution that random numbers stand for, (3, 88).
+    """What logits (3, 88) are drawn with: the values of two distributions that random numbers stand for, (3, 88).
 
-    `noise` (264 or more,) is uniform in [0, 1), and the scale of the distribution is `temperature`. A number u is
-    below sigmoid(l / t) where the logit l is above t log(u / (1 - u)): so it is seen whether a pitch sounds, and is
-    struck again, which one that did not sound in the row before always is. The third is for its velocity.
+    `noise` (264 or more,) is uniform in [0, 1), and the scale of the distributions is `temperature`. A number u is
+    below sigmoid(l / t) where the logit l is above t log(u / (1 - u)), a logistic distribution: so it is seen whether a
+    pitch sounds, and is struck again, which one that did not sound in the row before always is. The third is for its
+    velocity, of a Laplace distribution: log 2u below the middle, and -log 2 (1 - u) above.
     """
     uniform = noise[:NOISE].view(3, PITCHES)
-    sounds, again, loud = (temperature * torch.log(uniform / (1 - uniform))).unbind(0)
+    choices, loud = uniform[:KINDS], uniform[KINDS]
+    sounds, again = (temperature * torch.log(choices / (1 - choices))).unbind(0)
+    below, above = torch.log(torch.clamp(2 * torch.stack([loud, 1 - loud]), 0, 1)).unbind(0)
+    loud = temperature * (below - above)
     return torch.stack([sounds, torch.where(frame > 0, again, torch.full_like(again, float("-inf"))), loud])
 
 
@@ -86,17 +90,14 @@ def expected_intensity(logits: Tensor, planes: Tensor) -> Tensor:
     return intensity + before * (1 - again) * (now - intensity)
 
 
-def real_planes(logits: Tensor, features: Tensor, sounds: Tensor, again: Tensor) -> Tensor:
-    """Planes (…, 264) of a frame whose notes were drawn, differentiable in the logits (…, 3, 88).
+def drawn_planes(logits: Tensor, before: Tensor, sounds: Tensor, again: Tensor) -> Tensor:
+    """Planes (…, 176) of sounding and struck of a frame whose notes were drawn, differentiable in logits (…, 3, 88).
 
-    `sounds`, `again` (…, 88) are 0 or 1; `features` (…, 265) are those of the frame before. Which notes
-    sound and are struck has the value of the draw and the gradient of the probability: the straight-through
-    estimator of Bengio, Leonard, Courville 2013. What is struck is as loud as predicted, what is held as it was.
+    `sounds`, `again` (…, 88) are 0 or 1; `before` (…, 88) is 1 where a pitch sounded in the frame before. A plane has
+    the value of the draw and the gradient of the probability: the straight-through estimator of Bengio, Leonard,
+    Courville 2013.
     """
-    before, _, now = split_planes(features).unbind(-2)
-    probabilities = torch.sigmoid(logits)
-    p_sounds, p_again, intensity = probabilities.unbind(-2)
+    p_sounds, p_again = torch.sigmoid(logits[..., :KINDS, :]).unbind(-2)
     sounds = sounds + p_sounds - p_sounds.detach()
     again = again + p_again - p_again.detach()
-    struck = sounds * (1 - before + before * again)
-    return torch.cat([sounds, struck, struck * intensity + (sounds - struck) * now], -1)
+    return torch.cat([sounds, sounds * (1 - before + before * again)], -1)

@@ -21,8 +21,8 @@ Model = Generator
 class Training(AdversarialTraining):
     """Logistic losses (Goodfellow et al. 2014) and a discriminator with spectral norms (Miyato et al. 2018).
 
-    Every matrix of it but the last is divided by its largest singular value, so that what one note more or less in the
-    next frame can do to the score is bounded by the last one's norm, and the generator has a slope to follow.
+    Every matrix of it but the last is divided by its largest singular value, so that no layer can make much of a small
+    difference, and the generator has a slope to follow.
     """
 
     def __init__(self, model: Generator, config: Config, train: TrainConfig, loss: LossConfig) -> None:

@@ -21,7 +21,7 @@ from pianoai.models.frame import (
 )
 from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, PITCHES, SOFTEST
 
-SCALE = 0.3  # of the logit of an intensity, at first: half of all velocities are then within some 10 of the median
+SCALE = 0.3  # of the logit of an intensity, at first: half of all velocities are then within some 7 of the median
 TOLD = 4  # numbers that every pitch is told of what the model remembers
 MIXED = 16  # numbers of a pitch between the two layers that look at its surroundings
 
@@ -29,7 +29,7 @@ MIXED = 16  # numbers of a pitch between the two layers that look at its surroun
 class Head(nn.Module):
     """Makes a frame of a *context*: of what a model expects after the frames that it has heard.
 
-    The velocity of a struck note is drawn from a logistic distribution on the logit of the intensity. Its scale is
+    The velocity of a struck note is drawn from a Laplace distribution on the logit of the intensity. Its scale is
     learnt, and it lies between the lowest and the highest velocity of the training music.
     """
 

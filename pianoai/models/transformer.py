@@ -72,6 +72,11 @@ def normalise(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
 
 
+def sharp(sharpness: Tensor) -> Tensor:
+    """What multiplies normalised queries and keys, (2, …, width of a head), with attention's scale in it."""
+    return torch.stack([sharpness[0] * float(sharpness.shape[-1]) ** -0.5, sharpness[1]])
+
+
 def chunked(x: Tensor, window: int) -> Tensor:
     """(batch, heads, time, width) -> (batch, chunks, heads, window, width), with zeros after the end."""
     batch, heads, time, width = x.shape
@@ -151,11 +156,6 @@ class Block(nn.Module):
         added: Tensor = self.dropout(self.feedforward(x))
         return x + added
 
-    def sharp(self) -> Tensor:
-        """What multiplies normalised queries and keys, (2, 1, 1, width per head), with attention's scale in it."""
-        scale = float(self.sharpness.shape[-1]) ** -0.5
-        return torch.stack([self.sharpness[0] * scale, self.sharpness[1]])
-
     def step(self, x: Tensor, ring: Tensor, turn: Tensor, slot: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
         """One frame x (width,) against the ring (2, heads, window, width / heads) of keys and values.
 
@@ -163,7 +163,7 @@ class Block(nn.Module):
         places that hold one and minus infinity at others.
         """
         qkv = self.qkv(self.attention_norm(x)).view(3, self.heads, -1)
-        q, k = rotate(normalise(qkv[:2]) * self.sharp()[:, 0], turn).unbind(0)
+        q, k = rotate(normalise(qkv[:2]) * sharp(self.sharpness)[:, 0], turn).unbind(0)
         new = torch.stack([k, qkv[2]])  # (2, heads, width / heads)
         ring = ring.index_copy(2, slot, new.unsqueeze(2))
         scores = torch.matmul(q.unsqueeze(1), ring[0].transpose(1, 2)) + barred  # (heads, 1, window)
@@ -178,7 +178,7 @@ class Block(nn.Module):
         place of the ring or a frame of the chunk, minus infinity elsewhere.
         """
         qkv = self.qkv(self.attention_norm(x)).view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
-        q, k = rotate(normalise(qkv[:2]) * self.sharp(), turn).unbind(0)  # (heads, chunk, width / heads)
+        q, k = rotate(normalise(qkv[:2]) * sharp(self.sharpness), turn).unbind(0)  # (heads, chunk, width / heads)
         keys, values = torch.cat([ring[0], k], 1), torch.cat([ring[1], qkv[2]], 1)
         scores = torch.matmul(q, keys.transpose(1, 2)) + barred
         out = torch.matmul(torch.softmax(scores, -1), values).transpose(0, 1)
@@ -211,8 +211,9 @@ class Recall(nn.Module):
     def asked(self, x: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys, each (…, heads, time, KEY_WIDTH), from x (…, time, width) and turn (time, 2, KEY_WIDTH)."""
         parts = self.ask(x).view(*x.shape[:-1], 2, self.heads, KEY_WIDTH)
-        q, k = (normalise(part) * sharp for part, sharp in zip(parts.unbind(-3), self.sharpness, strict=True))
-        return rotate(q.transpose(-3, -2), turn) * KEY_WIDTH**-0.5, rotate(k.transpose(-3, -2), turn)
+        both = normalise(parts) * sharp(self.sharpness).unsqueeze(1)
+        q, k = rotate(both.transpose(-4, -3).transpose(-3, -2), turn).unbind(-4)
+        return q, k
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """What was found (batch, time, 88, channels), from x (batch, time, width) and features (batch, time, 265)."""

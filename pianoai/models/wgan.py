@@ -34,9 +34,11 @@ class Training(AdversarialTraining):
         return wgan_generator(scores, mask)
 
     def roughness(self, heard: tuple[Tensor, Tensor], real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
-        """The penalty on the slope of f between real and drawn frames."""
+        """The penalty on the slope of f between real and drawn frames; it is logged."""
         share = torch.rand(*mask.shape, 1)
         mixed = (share * real + (1 - share) * fake).requires_grad_()
         scores = self.critic.score(heard, mixed)
         (slopes,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
-        return self.config.penalty * gradient_penalty(slopes, mask)
+        penalty = self.config.penalty * gradient_penalty(slopes, mask)
+        self.log("train_penalty", penalty.detach(), on_epoch=True, on_step=False)
+        return penalty

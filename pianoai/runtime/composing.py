@@ -14,11 +14,12 @@ from pianoai.runtime.requests import MOST_NOTES, Request
 from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, SILENT, TICKS_PER_BEAT, Floats, Roll, roll_to_notes
 from pianoai.runtime.scoring import cross_entropy
 
-# Seconds of a whole processor that writing takes, about twice what was measured: fixed, a note, a frame.
-WRITING = {"notes": (0.005, 6e-6, 0.0), "midi": (0.005, 1.2e-5, 0.0), "roll": (0.005, 0.0, 1.6e-5)}
+# Seconds of a whole processor that scoring and writing take, about twice what was measured: fixed, a note, a frame.
+WRITING = {"notes": (0.005, 6e-6, 7e-6), "midi": (0.005, 1.2e-5, 7e-6), "roll": (0.005, 0.0, 2.3e-5)}
 MARGIN = 0.2  # seconds that Lambda may need to take the answer
 BUSY, WALL = 0.02, 0.28  # a function of 128 MB has a fourteenth of a processor: assumed until more is measured
 FIRST_LOOK = 16  # frames after which it is known how long hearing takes
+LOOK = 16  # frames after which the processor's clock is asked again: at every call the system may put the process aside
 
 Remaining = Callable[[], float]
 
@@ -36,15 +37,20 @@ class Budget:
         self.frames = request.repeats * len(request.heard)  # to write, so far
         self.notes = request.repeated_notes
         self.began = time.perf_counter(), time.process_time()
+        self.slowness = WALL / BUSY
         self.divide(1)
 
     def seconds(self) -> float:
         """How long it is until writing must begin."""
         wall, busy = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
-        slowness = max((wall + WALL) / (busy + BUSY), 1.0)
+        self.slowness = max((wall + WALL) / (busy + BUSY), 1.0)
+        return self.estimate()
+
+    def estimate(self) -> float:
+        """The same, with the slowness as it was when `seconds` was last asked for."""
         fixed, per_note, per_frame = WRITING[self.form]
         writing = fixed + per_note * self.notes + per_frame * self.frames
-        return self.remaining() - MARGIN - slowness * writing
+        return self.remaining() - MARGIN - self.slowness * writing
 
     def divide(self, variations: int) -> None:
         """Give the next variation its share of what is left, of so many that are still to come."""
@@ -53,7 +59,8 @@ class Budget:
 
     def lasts(self) -> bool:
         """Whether another frame may be drawn."""
-        return self.notes <= self.most - PITCHES and self.seconds() > self.kept
+        left = self.estimate if self.frames % LOOK else self.seconds
+        return self.notes <= self.most - PITCHES and left() > self.kept
 
 
 @dataclass(frozen=True)
@@ -125,26 +132,32 @@ def draw(
 ) -> Piece:
     """The frames after `heard` ``(n, 88)``: as many as asked for, or as the budget has room for; no state, no frame."""
     frames = np.empty((request.frames, PITCHES), np.uint8)
-    done, nats = 0, 0.0
+    probabilities = np.empty((request.frames, 2, PITCHES), np.float32)
+    done = 0
     if state is not None:
         following = sampling.play(model, state, heard, request.settings, seed, drawn)
         while done < request.frames and budget.lasts():
-            frames[done], probabilities = next(following)
-            nats += frame_nll(probabilities, frames[done - 1] if done else heard[-1], frames[done])
+            frames[done], said = next(following)
+            probabilities[done] = said[:2]
             budget.notes += int(np.count_nonzero(frames[done] > HELD))
             budget.frames += 1
             done += 1
     used = 0 if request.settings.certain else done
-    return Piece(frames[:done], seed, drawn + used, nats / done if done else None)
+    nll = mean_nll(probabilities[:done], heard[-1], frames[:done]) if done else None
+    return Piece(frames[:done], seed, drawn + used, nll)
 
 
-def frame_nll(probabilities: Floats, before: Roll, frame: Roll) -> float:
-    """Nats of a frame ``(88,)`` after `before`, from its probabilities ``(3, 88)``: see `scoring.score`."""
-    sounds = frame != SILENT
-    both = sounds & (before != SILENT)
-    chances = probabilities[:2].astype(np.float64)
-    again = cross_entropy(chances[1, both], frame[both] > HELD)
-    return float(cross_entropy(chances[0], sounds).sum() + again.sum())
+def mean_nll(probabilities: Floats, before: Roll, frames: Roll) -> float:
+    """Nats a frame of frames ``(n, 88)`` after `before` ``(88,)``, from probabilities ``(n, 2, 88)``: `scoring.score`.
+
+    n is at least 1.
+    """
+    sounds = frames != SILENT
+    sounded = np.concatenate([before[None] != SILENT, sounds[:-1]])
+    both = sounds & sounded
+    chances = probabilities.astype(np.float64)
+    again = cross_entropy(chances[:, 1][both], frames[both] > HELD)
+    return float(cross_entropy(chances[:, 0], sounds).sum() + again.sum()) / len(frames)
 
 
 def write(model: Model, checksum: str, request: Request, heard: Roll, piece: Piece) -> dict[str, Any]:

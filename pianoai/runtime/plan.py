@@ -287,6 +287,13 @@ def _extreme(reduce: Any) -> Emit:
     return emit
 
 
+def _sum(call: Call, uses: Uses) -> list[Step] | None:
+    x = call.args[0]
+    if not _plain(x) or len(call.args) > 1 or any(value is not None for value in call.kwargs.values()):
+        return None
+    return [(np.add.reduce, (x, None, None, call.result))]
+
+
 def _summed(x: Array, factor: float, result: Array) -> Step:
     """The sum over the last dimension times a factor, as a product with a vector: quicker than a sum for short rows."""
     return x.reshape(-1, x.shape[-1]).dot, (np.full(x.shape[-1], factor, FLOAT32), result.reshape(-1))
@@ -518,6 +525,7 @@ EMITTERS: dict[str, Emit] = {
     "torch.relu": _relu,
     "torch.softmax": _softmax,
     "torch.mean": _mean,
+    "torch.sum": _sum,
     "torch.linear": _linear,
     "torch.matmul": _matmul,
     "torch.where": _where,

@@ -23,7 +23,9 @@ NOTE = np.dtype([("start", "<i4"), ("duration", "<i4"), ("pitch", "u1"), ("veloc
 
 Notes = np.ndarray[Any, np.dtype[np.void]]  # (notes,) of NOTE
 Roll = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, 88)
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
+Lengths = np.ndarray[Any, np.dtype[np.intp]]
 Ticks = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -124,6 +126,17 @@ def levels(roll: Roll, before: float = DEFAULT_VELOCITY / LOUDEST) -> Floats:
     last = np.maximum.accumulate(np.where(count > 0, np.arange(1, len(roll) + 1), 0))
     found: Floats = np.concatenate([[before], means]).astype(np.float32)[last]
     return found
+
+
+def runs(roll: Roll) -> Lengths:
+    """The lengths, in order, of the longest runs of frames in which the same pitches sound."""
+    if not len(roll):
+        return np.zeros(0, np.intp)
+    sounding = roll > SILENT
+    begins = (sounding[1:] != sounding[:-1]).any(axis=1).nonzero()[0] + 1
+    borders = np.concatenate([[0], begins, [len(roll)]])
+    lengths: Lengths = borders[1:] - borders[:-1]
+    return lengths
 
 
 def read_frames(frames: object, field: str = "prompt") -> Roll:

@@ -1,6 +1,5 @@
 """Continues a prompt with a model, frame by frame; the same seed gives the same music."""
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,19 @@ import numpy as np
 from pianoai.runtime import chance
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model, State
-from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, NOISE, PITCHES, SILENT, Floats, Roll, velocities
+from pianoai.runtime.roll import (
+    DEFAULT_VELOCITY,
+    HELD,
+    LOUDEST,
+    NOISE,
+    PITCHES,
+    SILENT,
+    Bools,
+    Floats,
+    Roll,
+    runs,
+    velocities,
+)
 
 MOST_FRAMES = 100_000
 TEMPERATURE = 1.0  # unless another is asked for: the model as it was trained
@@ -63,9 +74,10 @@ class Settings:
         """The share of either end of a velocity's distribution that is not drawn.
 
         It is symmetrical and has one peak, so its nucleus is the middle with the mass top_p. Where the share u lies
-        below, a logistic density is 4 u (1 - u) times its peak, and min-p sampling keeps what is at least min_p.
+        below, up to half, the density of a Laplace distribution is 2 u times its peak, and min-p sampling keeps what is
+        at least min_p.
         """
-        return max((1 - self.top_p) / 2, (1 - math.sqrt(1 - self.min_p)) / 2)
+        return max(1 - self.top_p, self.min_p) / 2
 
 
 def shown(value: object) -> str:
@@ -134,7 +146,8 @@ def play(
     middle = np.full(metadata.noise, 0.5, np.float32)
     heat = np.array(1.0 if settings.certain else settings.temperature, np.float32)
     edge, tail = np.float32(settings.edge), np.float32(settings.tail)
-    current, still = heard[-1].astype(np.float32), standing(heard[-metadata.window :])
+    current = heard[-1].astype(np.float32)
+    sounded, still = current > SILENT, int(runs(heard[-metadata.window :])[-1])
     for at in count(drawn):
         noise = middle
         if not settings.certain:
@@ -144,18 +157,15 @@ def play(
             if beyond > 0:
                 choices[:PITCHES] = restless(choices[:PITCHES], current, 1 + beyond)
             # The numbers after these are a GAN's hidden noise, which is no choice.
-            np.clip(choices, edge, 1 - edge, out=choices)
-            loud[...] = tail + (1 - 2 * tail) * loud
+            if edge:
+                np.clip(choices, edge, 1 - edge, out=choices)
+            if tail:
+                loud[...] = tail + (1 - 2 * tail) * loud
         following, probabilities, state = model.step(current, state, noise, heat)
-        before, current = current, _consistent(following, current)
-        still = min(still + 1, metadata.window) if ((current > SILENT) == (before > SILENT)).all() else 1
+        current = _consistent(following, sounded)
+        before, sounded = sounded, current > SILENT
+        still = min(still + 1, metadata.window) if (sounded == before).all() else 1
         yield current.astype(np.uint8), probabilities
-
-
-def standing(roll: Roll) -> int:
-    """For how many frames, the last of a roll ``(frames, 88)`` included, the pitches of the last have sounded alone."""
-    differs = ((roll > SILENT) != (roll[-1] > SILENT)).any(axis=1)
-    return len(roll) if not differs.any() else int(differs[::-1].argmax())
 
 
 def restless(uniform: Floats, frame: Floats, factor: float) -> Floats:
@@ -171,12 +181,12 @@ def restless(uniform: Floats, frame: Floats, factor: float) -> Floats:
     return tilted
 
 
-def _consistent(frame: Floats, before: Floats) -> Floats:
+def _consistent(frame: Floats, sounded: Bools) -> Floats:
     """A frame with whole cell values in which nothing is held that did not sound before."""
     if not np.isfinite(frame).all():
         raise InputError("the model computed a frame that is not made of finite numbers; train it anew")
-    cells = np.clip(np.rint(frame), SILENT, LOUDEST).astype(np.float32)
-    cells[(cells == HELD) & (before == SILENT)] = DEFAULT_VELOCITY
+    cells = np.minimum(np.maximum(np.rint(frame), SILENT), LOUDEST).astype(np.float32, copy=False)
+    cells[(cells == HELD) & ~sounded] = DEFAULT_VELOCITY
     return cells
 
 
