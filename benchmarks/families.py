@@ -1,7 +1,9 @@
 """The three families of params.yaml trained with several seeds, so that a difference can be told from chance.
 
-python -m benchmarks.families                                        three seeds each, some 40 minutes on two cores
+python -m benchmarks.families                                        three seeds each, some 50 minutes on two cores
 python -m benchmarks.families --families gan wgan --seeds 1 2
+
+`no-critic` is the GAN with a weight of 0 for what its critic says: what is left is the generator and the loss terms.
 
 It needs the pipeline's data (`dvc repro window`), trains with the pipeline's code and parameters but for the number of
 threads, one each, so that two can be trained side by side, and scores with its evaluation.
@@ -10,7 +12,6 @@ parameters is not trained again.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ruamel.yaml import YAML
 
+from benchmarks.fingerprint import fingerprint, sections
 from benchmarks.piano_midi import side_by_side
 from pianoai import evaluation, params, training, windows
 from pianoai.baseline import count
@@ -33,6 +34,10 @@ from pianoai.stage import write_json
 from stages.train import SECTIONS
 
 RESULTS = Path("benchmarks/results/families.json")
+# By name the family, and what is changed in its section of params.yaml.
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in SECTIONS} | {
+    "no-critic": ("gan", {"adversarial": 0.0})
+}
 # `valid_nll` is what a family is chosen by; `valid_nll_joint` is of whole frames, of a GAN the mixture over
 # its noise samples; `overlap` that of the features of generated music with those of real music.
 FIGURES = ("valid_nll", "valid_nll_joint", "test_nll", "density_ratio", "overlap")
@@ -41,14 +46,14 @@ FIGURES = ("valid_nll", "valid_nll_joint", "test_nll", "density_ratio", "overlap
 def main(arguments: list[str]) -> None:
     """Trains what is missing, writes the file, prints the table."""
     parser = argparse.ArgumentParser("python -m benchmarks.families", description="See the module's first lines.")
-    parser.add_argument("--families", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--families", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     given = parser.parse_args(arguments)
     results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     try:
         for name in given.families:
-            key = fingerprint(name)
+            key = depends_on(name)
             if results.get(name, {}).get("key") != key:
                 results[name] = {"key": key, "seeds": []}
         known = {(name, run["seed"]) for name, found in results.items() for run in found["seeds"]}
@@ -63,13 +68,12 @@ def main(arguments: list[str]) -> None:
     print(table(results))
 
 
-def fingerprint(name: str) -> str:
+def depends_on(name: str) -> str:
     """A checksum of all that a run depends on besides its seed and the code: parameters and data."""
-    sections = YAML(typ="safe").load(params.PARAMS.read_text("utf-8"))
-    used = {section: sections[section] for section in ("determinism", "train", "loss", "evaluate", SECTIONS[name])}
-    del used["train"]["seed"], used["determinism"]["threads"]
-    stated = json.dumps([used, windows.read(Path("data")).checksum], sort_keys=True)
-    return hashlib.sha256(stated.encode()).hexdigest()
+    kind, changes = RUNS[name]
+    used = sections("determinism", "train", "loss", "evaluate", SECTIONS[kind])
+    used[SECTIONS[kind]] |= changes
+    return fingerprint(used, windows.read(Path("data")).checksum)
 
 
 def trained(name: str, seed: int) -> dict[str, float]:
@@ -77,8 +81,9 @@ def trained(name: str, seed: int) -> dict[str, float]:
     data = windows.read(Path("data"))
     budget = replace(params.read("train", TrainConfig), seed=seed)
     began = time.perf_counter()
-    config = params.read(SECTIONS[name], family(name).Config)
-    checkpoint, _, summed = training.train(name, config, data, budget, params.read("loss", LossConfig))
+    kind, changes = RUNS[name]
+    config = replace(params.read(SECTIONS[kind], family(kind).Config), **changes)
+    checkpoint, _, summed = training.train(kind, config, data, budget, params.read("loss", LossConfig))
     seconds = time.perf_counter() - began
     _, rates = count(data)
     settings = params.read("evaluate", evaluation.EvaluateConfig)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianoai.models.transformer import Model
-from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES
+from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, NOISE, PITCHES
 
 CONTRIB = "com.microsoft"
 OPSETS = {"": 21, CONTRIB: 1}
@@ -106,6 +106,9 @@ def build(model: Model, half: bool = True) -> bytes:
         "quietest": quietest,
         "loudest": loudest,
         "scale": np.exp(weights["head.log_scale"]),
+        "friction": np.exp(weights["head.log_friction"]),
+        "least": -np.exp(weights["head.log_friction"]),
+        "two": 2.0,
     }.items():
         graph.constant(name, np.array(value, np.float32))
     for name, shape in {
@@ -113,10 +116,12 @@ def build(model: Model, half: bool = True) -> bytes:
         "flat": (1, 1, 2 * wide),
         "sequence": (1, 1, wide),
         "rows": (3, PITCHES),
+        "choices": (2, PITCHES),
     }.items():
         graph.constant(name, np.array(shape, np.int64))
     graph.constant("attended", np.array([2 * wide, wide], np.int64))
     graph.constant("first two", np.array([2, 1], np.int64))
+    graph.constant("all but one", np.array([2 * PITCHES, 1], np.int64))
     graph.constant("ones", np.ones(width, np.float32))
     turns = model.turns.numpy()
     graph.constant("cos", turns[:, 0, : width // 2])
@@ -168,7 +173,10 @@ def build(model: Model, half: bool = True) -> bytes:
         added, bias = linear(y, f"{name}.3"), vector(f"{name}.3.bias")
     _, y = normed(graph, x, added, bias, vector("norm.weight"), vector("norm.bias"))
     logits = graph.add("Add", linear(y, "head.out"), vector("head.out.bias"))
-    draw(graph, graph.add("Add", graph.add("Reshape", logits, "rows"), level(graph)))
+    before = level(graph)
+    logits = graph.add("Reshape", logits, "rows")
+    third = graph.constant("third", np.array([[0], [0], [1]], np.float32))
+    draw(graph, graph.add("Add", logits, graph.add("Mul", before, third)), before)
     return graph.serialised()
 
 
@@ -195,39 +203,41 @@ def planes(graph: Graph) -> str:
     held = graph.add("Where", sounds, "heard", "zero")
     intensity = graph.add("Where", strikes, graph.add("Div", "frame", "full"), held)
     sounding, struck = (graph.add("Cast", flag, to=TensorProto.FLOAT) for flag in (sounds, strikes))
-    count, total = (
-        graph.add("ReduceSum", plane, keepdims=1) for plane in (struck, graph.add("Mul", struck, intensity))
-    )
-    mean = graph.add("Div", total, graph.add("Max", count, "one"))
+    count, total = (graph.add("ReduceSum", plane, keepdims=1) for plane in (struck, graph.add("Mul", struck, "frame")))
+    mean = graph.add("Div", graph.add("Round", graph.add("Div", total, graph.add("Max", count, "one"))), "full")
     graph.several("Where", graph.add("Greater", count, "zero"), mean, "before", names=["level"])
     graph.several("Concat", intensity, "level", names=["now"], axis=1)
     return graph.add("Concat", sounding, struck, intensity, axis=1)
 
 
 def level(graph: Graph) -> str:
-    """What is added to logits (3, 88) for the level; see models.frame.relative."""
+    """The logit (1, 1) of the level; see models.frame.level_logit."""
     for name, value in {"softest": 0.5 / LOUDEST, "hardest": 1 - 0.5 / LOUDEST}.items():
         graph.constant(name, np.array(value, np.float32))
     mean = graph.add("Clip", "level", "softest", "hardest")
-    logit = graph.add("Log", graph.add("Div", mean, graph.add("Sub", "one", mean)))
-    return graph.add("Mul", logit, graph.constant("third", np.array([[0], [0], [1]], np.float32)))
+    return graph.add("Log", graph.add("Div", mean, graph.add("Sub", "one", mean)))
 
 
-def draw(graph: Graph, logits: str) -> None:
-    """The outputs drawn and probabilities from logits (3, 88); see models.heads.Head.cells."""
+def draw(graph: Graph, logits: str, level: str) -> None:
+    """The outputs drawn and probabilities from logits (3, 88) and that of the level; see models.heads.Head.cells."""
     from onnx import TensorProto
 
-    graph.input("noise", (3, PITCHES))
+    graph.input("noise", (NOISE,))
     graph.input("temperature", ())
     graph.output("drawn", (1, PITCHES))
     graph.output("probabilities", (3, PITCHES))
     graph.several("Sigmoid", logits, names=["probabilities"])
-    quantiles = graph.add("Log", graph.add("Div", "noise", graph.add("Sub", "one", "noise")))
-    quantiles = graph.add("Mul", "temperature", quantiles)
-    graph.several("Split", logits, "first two", names=["choices", "middle"], axis=0)
-    graph.several("Split", quantiles, "first two", names=["limits", "swing"], axis=0)
-    sounds, again = graph.split(graph.add("Greater", "choices", "limits"), 2, 0)
-    loudness = graph.add("Sigmoid", graph.add("Add", "middle", graph.add("Mul", "scale", "swing")))
+    graph.several("Split", logits, "first two", names=["chosen", "middle"], axis=0)
+    graph.several("Split", "noise", "all but one", names=["choosing", "loud"], axis=0)
+    uniform = graph.add("Reshape", "choosing", "choices")
+    limits = graph.add("Log", graph.add("Div", uniform, graph.add("Sub", "one", uniform)))
+    sounds, again = graph.split(graph.add("Greater", "chosen", graph.add("Mul", "temperature", limits)), 2, 0)
+    sides = ("loud", graph.add("Sub", "one", "loud"))
+    below, above = (graph.add("Log", graph.add("Min", graph.add("Mul", "two", side), "one")) for side in sides)
+    swing = graph.add("Mul", graph.add("Mul", "temperature", "scale"), graph.add("Sub", below, above))
+    moved = graph.add("Add", "middle", swing)
+    stays = graph.add("Clip", graph.add("Sub", moved, level), "least", "friction")
+    loudness = graph.add("Sigmoid", graph.add("Sub", moved, stays))
     strike = graph.add("And", sounds, graph.add("Or", again, graph.add("LessOrEqual", "frame", "zero")))
     velocity = graph.add("Round", graph.add("Clip", graph.add("Mul", loudness, "full"), "quietest", "loudest"))
     graph.several("Where", strike, velocity, graph.add("Cast", sounds, to=TensorProto.FLOAT), names=["drawn"])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pianoai.runtime.roll import Floats
 
 FRAMES = 64  # that a fresh process makes
-NOISE = 264  # uniform numbers a frame
+NOISE = 177  # uniform numbers a frame
 TEMPERATURE = 0.9
 
 
@@ -24,7 +24,7 @@ class Player(Protocol):
         """Forget all frames."""
 
     def step(self, frame: "Floats", noise: "Floats") -> tuple["Floats", "Floats"]:
-        """The next frame (88,) and its probabilities (3, 88), from a frame (88,) and noise (264,)."""
+        """The next frame (88,) and its probabilities (3, 88), from a frame (88,) and noise (177,)."""
 
 
 class Ours:

@@ -10,17 +10,17 @@ written to benchmarks/results/rollouts.json.
 import argparse
 import math
 import sys
+from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 
 from pianoai import windows
-from pianoai.metrics.stability import density, long_silence, standstill
+from pianoai.metrics.stability import density, long_silence, roll_outs, standstill
 from pianoai.runtime import model as runtime
-from pianoai.runtime import sampling
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import Roll
+from pianoai.runtime.sampling import CALM, TEMPERATURE
 from pianoai.stage import write_json
 
 RESULTS = Path("benchmarks/results/rollouts.json")
@@ -38,23 +38,18 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--silences", type=int, default=8)
     given = parser.parse_args(arguments)
     try:
-        music, model = windows.read(Path("data")), runtime.load(MODEL)
+        music, model = windows.read(Path("data")), partial(runtime.load, MODEL)
         prompts = [roll[:PROMPT] for roll in music.excerpts("valid", 2 * PROMPT, PROMPT, given.prompts)]
         begun: dict[str, list[Roll | None]] = {"after prompts": [*prompts], "after silence": [None] * given.silences}
         rolls = {"real music": [np.asarray(roll) for roll in music.rolls("valid")]}
-        rolls |= {name: continued(model, each, given.frames) for name, each in begun.items()}
-        with mock.patch.object(sampling, "CALM", math.inf):
-            rolls |= {name + PATIENT: continued(model, each, given.frames) for name, each in begun.items()}
+        for what, calm in (("", CALM), (PATIENT, math.inf)):
+            for name, each in begun.items():
+                rolls[name + what] = roll_outs(model, each, given.frames, TEMPERATURE, SEED, calm)
     except InputError as error:
         sys.exit(f"error: {error}")
     results = {name: figures(found, music.frames_per_beat) for name, found in rolls.items()}
     write_json(RESULTS, results)
     print(table(results))
-
-
-def continued(model: runtime.Model, prompts: list[Roll | None], frames: int) -> list[Roll]:
-    """So many frames after each prompt, with a seed of its own."""
-    return [sampling.generate(model, prompt, frames, seed=SEED + at) for at, prompt in enumerate(prompts)]
 
 
 def figures(rolls: list[Roll], frames_per_beat: int) -> dict[str, float]:

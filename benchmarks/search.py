@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,9 +137,9 @@ def rolled_out(checkpoint: "Checkpoint", data: "Windows", config: "EvaluateConfi
 
     rates = np.full((3, 88), 0.5, np.float32)
     description = export.describe(checkpoint, Calibration(), Thresholds(0.5, 0.5), rates, 1)
-    stepping = export.eager(checkpoint.model(), evaluation.read_description(description))
+    load = partial(export.eager, checkpoint.model(), evaluation.read_description(description))
     prompts, real = evaluation.choose_prompts(data, config)
-    generated = roll_outs(stepping, prompts, config.frames, config.temperature, config.seed)
+    generated = roll_outs(load, prompts, config.frames, config.temperature, config.seed)
     found = behaviour(generated, real, data.frames_per_beat)
     return {key: found[key] for key in BEHAVIOUR}
 

@@ -1,6 +1,7 @@
 """Everything that is said of one model: the blocks of metrics/NAME.json, its curve, roll-outs and pictures."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,11 +81,14 @@ def evaluate(
         scores["skill"] = copy_nll[split] - scores["nll"] if copy_nll else 0.0
         metrics[split] = rounded(scores)
     description = export.describe(checkpoint, calibration, thresholds, flip_rates, config.noise_samples)
-    metrics["deployability"], shipped = deployability(model, description)
-    player = shipped or export.eager(model, read_description(description))
+    metrics["deployability"], archive = deployability(model, description)
+    if archive is None:
+        load = partial(export.eager, model, read_description(description))
+    else:
+        load = partial(runtime.load, archive)
     prompts, real = choose_prompts(windows, config)
-    generated = roll_outs(player, prompts, config.frames, config.temperature, config.seed)
-    again = generate(player, prompts[0], config.frames // 8, config.temperature, config.seed)
+    generated = roll_outs(load, prompts, config.frames, config.temperature, config.seed)
+    again = generate(load(), prompts[0], config.frames // 8, config.temperature, config.seed)
     metrics["stability"] = rounded(
         behaviour(generated, real, windows.frames_per_beat)
         | {
@@ -123,16 +127,17 @@ def read_description(description: dict[str, Any]) -> runtime.Metadata:
     return runtime.read_metadata(json.dumps(description).encode(), "the model")
 
 
-def deployability(model: FrameModel, description: dict[str, Any]) -> tuple[dict[str, Any], runtime.Model | None]:
+def deployability(model: FrameModel, description: dict[str, Any]) -> tuple[dict[str, Any], bytes | None]:
     """A trial export: does it succeed, what is the runtime missing, how large is it, is it the same each time.
 
-    Also returns the model as it would ship, if the runtime can run it.
+    Also returns the archive as it would ship, if the runtime can run it.
     """
     try:
         archive = export.to_archive(model, description)
         missing = torchscript.missing_operators(archive)
         same = archive == export.to_archive(model, description)
-        shipped = None if missing else runtime.load(archive)
+        if not missing:
+            runtime.load(archive)
     except Exception as error:  # whatever the exporter or the runtime trips over is a finding, not a failure of ours
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         return {"exports": 0, "reason": reason, "missing_operators": 0, "bytes": 0, "same_bytes": 0}, None
@@ -143,7 +148,7 @@ def deployability(model: FrameModel, description: dict[str, Any]) -> tuple[dict[
         "bytes": len(archive),
         "same_bytes": int(same),
     }
-    return found, shipped
+    return found, None if missing else archive
 
 
 def multiply_adds(model: FrameModel) -> int:

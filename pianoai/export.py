@@ -5,8 +5,9 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,20 @@ from pianoai.checkpoint import Checkpoint
 from pianoai.dataset import batches
 from pianoai.metrics.likelihood import Calibration, Thresholds
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import PLANES, read_features
-from pianoai.models.heads import NoteByNote
+from pianoai.models.frame import PLANES, laplace_quantile, level_logit, read_features
+from pianoai.models.heads import Head, NoteByNote
 from pianoai.models.objective import validation_nll
+from pianoai.parallel import spread
 from pianoai.params import bounded
 from pianoai.runtime import model as runtime
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import FORMAT, METADATA
-from pianoai.runtime.roll import LOUDEST, NO_NOTE, NOISE, PITCHES, Floats, Roll, levels, velocities
+from pianoai.runtime.roll import NO_NOTE, NOISE, PITCHES, Floats, Roll, levels, velocities
 from pianoai.runtime.stepping import note_planes
 from pianoai.windows import Windows
 
 LONG = 4  # passages of three windows in the parity check
+SHARE = 64  # rolls in the parity check that are worth a process of their own
 METHODS = ("forward", "read")  # of the archive
 # Of one whose notes are drawn one after the other.
 IN_PARTS = ("forward", "read", "hear", "begin", "turn", "end", "given")
@@ -161,7 +164,8 @@ class NoteStep(nn.Module):
 def trace(model: FrameModel) -> torch.jit.ScriptModule:
     """The step and what else the runtime calls as frozen TorchScript, with the weights as constants.
 
-    It is straight-line code, but for the loop over the notes of a frame where there is one.
+    It is straight-line code, but for the loop over the notes of a frame where there is one. That it computes the same
+    is for `parity` to check.
     """
     frame, (memory, position, loudness) = torch.zeros(PITCHES), model.initial_state()
     state, noise, one = (memory, position, loudness), torch.full((model.noise,), 0.5), torch.tensor(1.0)
@@ -170,7 +174,7 @@ def trace(model: FrameModel) -> torch.jit.ScriptModule:
         warnings.simplefilter("ignore")  # TorchScript announces its deprecation at every call
         if not isinstance(model.head, NoteByNote):
             examples = {"forward": (frame, state, noise, one), "read": reading}
-            traced = torch.jit.trace_module(Step(model).eval(), examples)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace_module(Step(model).eval(), examples, check_trace=False)  # type: ignore[no-untyped-call]
         else:
             context = model.hear(frame, state, noise)[0]
             hidden, logits, quantiles, last = model.head.begin(context, frame, noise, one)
@@ -182,7 +186,7 @@ def trace(model: FrameModel) -> torch.jit.ScriptModule:
                 "end": (logits.transpose(0, 1), quantiles),
                 "given": (context, torch.zeros(PLANES)),
             }
-            parts = torch.jit.trace_module(Parts(model).eval(), examples)  # type: ignore[no-untyped-call]
+            parts = torch.jit.trace_module(Parts(model).eval(), examples, check_trace=False)  # type: ignore[no-untyped-call]
             traced = torch.jit.script(NoteStep(parts).eval())
         frozen: torch.jit.ScriptModule = torch.jit.freeze(traced, list(methods(model)[1:]))
     return frozen
@@ -320,17 +324,42 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
     the tolerance of its probability (a near-tie), or the lowest where notes are drawn one after the other; it is
     counted, then all go on from the same frame. This also runs past a full ring of keys.
     """
-    model = rounded(checkpoint.model(), config.weights)
-    loaded = runtime.load(archive)
+    model, loaded, script = rounded(checkpoint.model(), config.weights), runtime.load(archive), load_script(archive)
+    parts = spread(partial(known_differences, model, archive, config), list(enumerate(rolls)), SHARE)
+    worst = {name: float(np.max([part[name] for part in parts])) for name in parts[0]}  # keeps NaN
+    check(worst, config.tolerance)
+    players = {"torchscript": array_step(script), "runtime": loaded.step, "pytorch": array_step(model.step)}
+    drawn, worst["drawing"] = compare_drawing(players, loaded, config, model.head)
+    check({"drawing": worst["drawing"]}, config.tolerance)
+    return {
+        "windows": len(rolls),
+        "frames": sum(len(roll) for roll in rolls),
+        **{f"difference_{name}": difference for name, difference in worst.items()},
+        **drawn,
+    }
+
+
+def load_script(archive: bytes) -> Any:
+    """An archive as PyTorch loads it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        script = torch.jit.load(io.BytesIO(archive))  # type: ignore[no-untyped-call]
-    stepping = array_step(script)
+        return torch.jit.load(io.BytesIO(archive))  # type: ignore[no-untyped-call]
+
+
+def known_differences(
+    model: FrameModel, archive: bytes, config: ExportConfig, rolls: Sequence[tuple[int, Roll]]
+) -> list[dict[str, float]]:
+    """For each roll the largest differences of a probability from those of the model's whole pass.
+
+    Its frames are known, and its number goes into the seed of its noise.
+    """
+    loaded, script = runtime.load(archive), load_script(archive)
     known = array_given(script) if loaded.given else None
-    chance = np.random.Generator(np.random.PCG64(config.seed))
-    worst = {"torchscript": 0.0, "runtime": 0.0, "reading": 0.0}
-    teachers = {"torchscript": teacher(stepping, known), "runtime": teacher(loaded.step, loaded.given)}
-    for roll in rolls:
+    teachers = {"torchscript": teacher(array_step(script), known), "runtime": teacher(loaded.step, loaded.given)}
+    differences = []
+    for number, roll in rolls:
+        worst = {"torchscript": 0.0, "runtime": 0.0, "reading": 0.0}
+        chance = np.random.Generator(np.random.PCG64([config.seed, number]))
         noise = chance.random((len(roll) - 1, model.noise), np.float32)
         whole = whole_pass(model, roll, noise)
         cells = roll.astype(np.float32)
@@ -342,16 +371,8 @@ def parity(checkpoint: Checkpoint, archive: bytes, rolls: list[Roll], config: Ex
         state = loaded.read(roll[:-2], loaded.start())
         found, state = teachers["runtime"](cells[-2], state, noise[-1], cells[-1])
         worst["reading"] = further(worst["reading"], found, whole[-1])
-    check(worst, config.tolerance)
-    players = {"torchscript": stepping, "runtime": loaded.step, "pytorch": array_step(model.step)}
-    drawn, worst["drawing"] = compare_drawing(players, loaded, config, float(model.head.log_scale.detach().exp()))
-    check(worst, config.tolerance)
-    return {
-        "windows": len(rolls),
-        "frames": sum(len(roll) for roll in rolls),
-        **{f"difference_{name}": difference for name, difference in worst.items()},
-        **drawn,
-    }
+        differences.append(worst)
+    return differences
 
 
 def check(differences: dict[str, float], tolerance: float) -> None:
@@ -425,10 +446,10 @@ def array_given(script: Any) -> runtime.Given:
 
 
 def compare_drawing(
-    players: dict[str, runtime.Step], loaded: runtime.Model, config: ExportConfig, scale: float
+    players: dict[str, runtime.Step], loaded: runtime.Model, config: ExportConfig, head: Head
 ) -> tuple[dict[str, int], float]:
     """Frames in which another player drew other notes than the first, the near-ties behind them, and the largest
-    difference of a probability on the way. `scale` is that of velocities' logits.
+    difference of a probability on the way. The `head` is what draws.
 
     Raises InputError for a difference of notes that no near-tie explains.
     """
@@ -450,26 +471,28 @@ def compare_drawing(
                 apart = apart[:1] if loaded.given else apart
                 different += 1
                 ties += len(apart)
-                if not (distance_to_tie(said, noise, scale)[apart] <= config.tolerance).all():
+                level = states[leader][2][PITCHES]
+                if not (distance_to_tie(said, noise, level, head)[apart] <= config.tolerance).all():
                     raise InputError(f"export: {name} drew other notes in frame {at}, and not by a near-tie")
         frame = drawn
     counts = {"frames_drawn": config.frames, "frames_different": different, "near_ties": ties}
     return counts, worst
 
 
-def distance_to_tie(said: Floats, noise: Floats, scale: float) -> Floats:
-    """How far each pitch's probabilities (3, 88) are from turning the draw: (88,).
+@torch.no_grad()
+def distance_to_tie(said: Floats, noise: Floats, level: Floats, head: Head) -> Floats:
+    """How far each pitch's probabilities (3, 88) are from turning what the `head` draws after a frame's level: (88,).
 
-    A cell turns on sounding, on being struck again, or on a velocity half-way between two whole numbers.
+    A cell turns on sounding, on being struck again, or on a velocity half-way between two whole numbers: the way there
+    by the slope where it is.
     """
     again = np.abs(said[1] - noise[PITCHES : 2 * PITCHES])
-    intensity, uniform = (x.astype(np.float64).clip(1e-9, 1 - 1e-9) for x in (said[2], noise[2 * PITCHES : NOISE]))
-    shift = (np.minimum(2 * uniform, 1) / np.minimum(2 - 2 * uniform, 1)) ** scale  # of odds
-    odds = intensity / (1 - intensity) * shift
-    below = (np.floor(odds / (1 + odds) * LOUDEST - 0.5) + 0.5).clip(0.5, LOUDEST - 1.5)
-    borders = np.stack([below, below + 1]) / LOUDEST
-    before = borders / (1 - borders) / shift  # what is brought to a border
-    half_way = np.abs(before / (1 + before) - said[2]).min(0)
+    expected = torch.from_numpy(said[2]).clamp(1e-6, 1 - 1e-6).requires_grad_()
+    with torch.enable_grad():
+        moved = torch.logit(expected) + head.log_scale.exp() * laplace_quantile(torch.tensor(noise[NOISE - 1]))
+        velocity = head.velocity(moved, level_logit(torch.as_tensor(level)))
+        (slope,) = torch.autograd.grad(velocity.sum(), expected)
+    half_way = ((velocity % 1 - 0.5).abs() / slope.clamp(min=1e-6)).numpy()
     distance: Floats = np.minimum(np.abs(said[0] - noise[:PITCHES]), np.minimum(again, half_way))
     return distance
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pianoai.models.heads import Head
 from pianoai.params import bounded
 from pianoai.runtime.roll import CERTAIN, LOUDEST
 
@@ -68,23 +69,26 @@ def variance(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     return F.relu(_deviation(true, mask) - _deviation(predicted, mask)).mean()
 
 
-def velocity(logits: Tensor, log_scale: Tensor, true: Tensor, struck: Tensor, mask: Tensor, extremes: Tensor) -> Tensor:
+def velocity(logits: Tensor, level: Tensor, head: Head, true: Tensor, struck: Tensor, mask: Tensor) -> Tensor:
     """Nats a frame of the velocities `true` (batch, time, 88), 2 to 127, of the pitches that are `struck` (1, else 0).
 
-    The logit of velocity / 127 is drawn from a Laplace distribution around `logits` with the scale exp(log_scale), the
-    velocity rounded and brought between the `extremes` (2,), as in drawing. What is beyond them is thus theirs (as in
-    Salimans et al. 2017, eq. 2, of a logistic one), and where they are the same the loss is 0. The distribution has a
-    sharp peak, as most notes are exactly as loud as the last ones, and its likeliest middle is the median.
+    They are drawn as the `head` draws them, from `logits` and the logit of the level (batch, time, 1): what a Laplace
+    distribution around `logits` moves beyond the friction is added to the level, the velocity is rounded and brought
+    between the extremes. What is beyond these is thus theirs (as in Salimans et al. 2017, eq. 2, of a logistic
+    distribution), and where they are the same the loss is 0.
     """
-    lowest, highest = extremes.unbind(0)
+    lowest, highest = head.velocities.unbind(0)
     counted = struck * mask[..., None]
     at = counted > 0
-    middle, real = logits[at], torch.minimum(torch.maximum(true[at], lowest), highest)
-    # The borders of a velocity: those halfway to its neighbours, in scales from the middle.
-    lower, upper = (
-        (torch.logit(((real + half) / LOUDEST).clamp(max=1 - CERTAIN)) - middle) / log_scale.exp()
-        for half in (-0.5, 0.5)
-    )
+    middle, before = logits[at], level.expand_as(logits)[at]
+    real = torch.minimum(torch.maximum(true[at], lowest), highest)
+
+    def border(half: float) -> Tensor:
+        """What must be drawn for a border of a velocity, halfway to a neighbour, in scales from the middle."""
+        moved = torch.logit(((real + half) / LOUDEST).clamp(max=1 - CERTAIN)) - before
+        return (before + moved + torch.sign(moved) * head.log_friction.exp() - middle) / head.log_scale.exp()
+
+    lower, upper = border(-0.5), border(0.5)
     lower = lower.masked_fill(real <= lowest, -math.inf)
     upper = upper.masked_fill(real >= highest, math.inf)
     # Of what lies to one side of the middle the border that is nearer to it counts, and of what lies on both, both.

@@ -16,6 +16,7 @@ from pianoai.checkpoint import Checkpoint, family
 from pianoai.evaluation import EvaluateConfig, deployability, evaluate, multiply_adds
 from pianoai.export import ExportConfig, choose_windows, compare_drawing, distance_to_tie, parity, to_archive
 from pianoai.metrics.likelihood import Calibration, Thresholds
+from pianoai.models.heads import Independent
 from pianoai.runtime import model as runtime
 from pianoai.runtime import scoring
 from pianoai.runtime.errors import InputError
@@ -184,21 +185,30 @@ def test_other_notes_without_a_near_tie_are_refused(music: Windows) -> None:
         return np.where(drawn > 1, 127, drawn).astype(np.float32), said, state
 
     with pytest.raises(InputError, match=r"export: louder drew other notes in frame 0, and not by a near-tie"):
-        compare_drawing({"runtime": loaded.step, "louder": louder}, loaded, CONFIG, 0.3)  # type: ignore[dict-item]
+        compare_drawing({"runtime": loaded.step, "louder": louder}, loaded, CONFIG, Independent())  # type: ignore[dict-item]
 
 
 def test_distance_to_tie() -> None:
     said = np.full((3, PITCHES), 0.25, np.float32)
-    noise = np.full(NOISE, 0.75, np.float32)
+    noise, head = np.full(NOISE, 0.75, np.float32), Independent()
     noise[2 * PITCHES :] = 0.5
+    level = np.array(64 / 127, np.float32)
+    with torch.no_grad():
+        head.log_friction.fill_(-np.inf)
+        head.log_scale.fill_(np.log(0.5))
     said[2] = 0.0
     noise[0], noise[PITCHES + 1] = 0.251, 0.247
     said[2, 2] = 70.501 / 127
+    found = distance_to_tie(said, noise, level, head)
+    assert found[:3] == pytest.approx([0.001, 0.003, 0.001 / 127], rel=3e-2)
     # Above noise of 17/18 lies a ninth of the upper half: log 9, and with a scale of 1/2 odds are three times as high.
-    said[2, 3], noise[2 * PITCHES + 3] = 1 / (1 + 3 * (127 / 70.499 - 1)), 17 / 18
-    found = distance_to_tie(said, noise, 0.5)
+    said[2, 3], noise[2 * PITCHES] = 1 / (1 + 3 * (127 / 70.499 - 1)), 17 / 18
     # The slope of 1 / (1 + 3 (127 / v - 1)) at 70.5 is 0.8402 / 127.
-    assert found[:5] == pytest.approx([0.001, 0.003, 0.001 / 127, 0.0008402 / 127, 0.5 / 127], rel=3e-2)
+    assert distance_to_tie(said, noise, level, head)[3] == pytest.approx(0.0008402 / 127, rel=3e-2)
+    with torch.no_grad():  # what moves 70 by less than the friction cannot turn it
+        head.log_friction.fill_(np.log(0.5))
+    noise[2 * PITCHES], said[2, 4] = 0.5, 70.5 / 127
+    assert distance_to_tie(said, noise, level, head)[4] == pytest.approx(0.5)
 
 
 def test_eager_step_is_the_exported_step(music: Windows) -> None:
@@ -261,11 +271,16 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
             "longest_repeat",
             "real_long_silence",
             "real_standstill",
+            "real_velocity",
+            "real_velocity_moves",
             "same_output",
             "silence",
             "silence_drift",
             "standstill",
             "valid_nll_spread",
+            "velocity",
+            "velocity_drift",
+            "velocity_moves",
         ],
         "music": sorted(["passages", "frames", "real", *compared]),
         "complexity": ["multiply_adds", "parameters", "training_steps"],

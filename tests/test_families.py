@@ -60,6 +60,17 @@ def test_a_family_is_scored_as_the_pipeline_scores_it(
     assert f"wgan{run['valid_nll']:17.3f} ± 0.000" in capsys.readouterr().out
 
 
+def test_without_a_critic_the_loss_terms_are_left(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(training, "train", keeping(training.train, kept))
+    families.main(["--families", "no-critic", "gan", "--seeds", "7"])
+    alone, usual = (found.config for found, _, _ in kept)
+    assert alone == usual | {"adversarial": 0.0}
+    results = json.loads((project / "benchmarks/results/families.json").read_text("utf-8"))
+    assert results["no-critic"]["key"] != results["gan"]["key"]
+    assert results["no-critic"]["seeds"][0]["valid_nll"] != results["gan"]["seeds"][0]["valid_nll"]
+
+
 def keeping(function: Any, kept: list[Any]) -> Any:
     def call(*given: Any) -> Any:
         kept.append(function(*given))

@@ -89,9 +89,10 @@ def test_errors_of_velocities_are_over_struck_notes_of_pieces_with_dynamics(said
 def test_the_velocity_of_the_last_beat() -> None:
     roll = np.zeros((7, 88), np.uint8)
     roll[0, :2], roll[1, 0], roll[2, 5], roll[3, 5] = (40, 70), 1, 100, 1
+    level = np.array([55, 55, 100, 100, 100, 100], np.float32)
     # Two frames a beat: of frames 0; 0 and 1; 1 and 2; 2 and 3; 3 and 4; 4 and 5, with nothing in them.
-    assert likelihood.recent_velocity(roll, 2).tolist() == [55, 55, 100, 100, 100, 100]
-    assert likelihood.recent_velocity(roll, 24).tolist() == pytest.approx([55, 55, 70, 70, 70, 70])
+    assert likelihood.recent_velocity(roll, 2, level).tolist() == [55, 55, 100, 100, 100, 100]
+    assert likelihood.recent_velocity(roll, 24, level).tolist() == pytest.approx([55, 55, 70, 70, 70, 70])
 
 
 def test_best_threshold(said: Predictions) -> None:
@@ -119,6 +120,7 @@ def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
     class Coin(FrameModel):
         def __init__(self) -> None:
             super().__init__(window=1, latent=1)
+            torch.nn.init.constant_(self.head.log_friction, -math.inf)
 
         def forward(self, features: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
             return torch.where(latent < 0.5, -1.0, 2.0)[..., None].expand(*latent.shape[:2], 3, 88)

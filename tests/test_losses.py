@@ -64,42 +64,76 @@ def test_gradient_penalty() -> None:
     assert losses.gradient_penalty(slopes, torch.tensor([[1.0, 1.0, 0.0]])).item() == pytest.approx(16 / 2)
 
 
-def velocity_nats(logit: float, true: int, scale: float, lowest: int, highest: int) -> float:
-    """By `losses.velocity`, for one struck note beside one that is not."""
-    loss = losses.velocity(
-        frames([[logit, 3.0]]),
-        torch.tensor(math.log(scale)),
-        frames([[float(true), 0.0]]),
-        frames([[1.0, 0.0]]),
-        torch.ones(1, 1),
-        torch.tensor([float(lowest), float(highest)]),
-    )
-    return float(loss)
-
-
-def test_a_velocity_has_the_probability_that_it_is_drawn_with() -> None:
+def velocity_head(scale: float, friction: float, lowest: int, highest: int) -> Independent:
+    """A head that draws velocities so."""
     head = Independent()
     with torch.no_grad():
-        head.log_scale.fill_(math.log(0.4))
-        head.velocities.copy_(torch.tensor([30, 70]))
+        head.log_scale.fill_(math.log(scale))
+        head.log_friction.fill_(math.log(friction) if friction else -math.inf)
+        head.velocities.copy_(torch.tensor([lowest, highest]))
+    return head
+
+
+def velocity_nats(logit: float, level: float, true: int, head: Independent) -> float:
+    """By `losses.velocity`, for one struck note beside one that is not."""
+    level_of = torch.full((1, 1, 1), level)
+    struck = frames([[1.0, 0.0]])
+    true_of = frames([[float(true), 0.0]])
+    return losses.velocity(frames([[logit, 3.0]]), level_of, head, true_of, struck, torch.ones(1, 1)).item()
+
+
+@pytest.mark.parametrize("friction", [0.0, 0.3, 2.0])
+@torch.no_grad()
+def test_a_velocity_has_the_probability_that_it_is_drawn_with(friction: float) -> None:
+    head, level = velocity_head(0.4, friction, 30, 70), math.log(60 / 67)
     uniform = (torch.arange(200_000) + 0.5) / 200_000
-    drawn = head.velocity(torch.distributions.Laplace(0.2, 0.4).icdf(uniform)).round()  # type: ignore[no-untyped-call]
-    for velocity in (30, 31, 50, 69, 70):
+    moved = torch.distributions.Laplace(0.2, 0.4).icdf(uniform)  # type: ignore[no-untyped-call]
+    drawn = head.velocity(moved, torch.tensor(level)).round()
+    for velocity in (30, 31, 50, 59, 60, 61, 69, 70):
         share = float((drawn == velocity).float().mean())
-        assert math.exp(-velocity_nats(0.2, velocity, 0.4, 30, 70)) == pytest.approx(share, abs=2e-5)
-    assert sum(math.exp(-velocity_nats(0.2, at, 0.4, 30, 70)) for at in range(30, 71)) == pytest.approx(1, abs=1e-5)
-    assert velocity_nats(0.2, 90, 0.4, 30, 70) == velocity_nats(0.2, 70, 0.4, 30, 70)
+        assert math.exp(-velocity_nats(0.2, level, velocity, head)) == pytest.approx(share, abs=2e-5)
+    assert sum(math.exp(-velocity_nats(0.2, level, at, head)) for at in range(30, 71)) == pytest.approx(1, abs=1e-5)
+    assert velocity_nats(0.2, level, 90, head) == velocity_nats(0.2, level, 70, head)
     # 127 has no border above, and 2 none below.
-    assert sum(math.exp(-velocity_nats(3.0, at, 0.2, 2, 127)) for at in range(2, 128)) == pytest.approx(1, abs=1e-4)
+    whole = velocity_head(0.2, friction, 2, 127)
+    assert sum(math.exp(-velocity_nats(3.0, level, at, whole)) for at in range(2, 128)) == pytest.approx(1, abs=1e-4)
+
+
+def test_scale_and_friction_are_found_from_what_they_draw() -> None:
+    torch.manual_seed(1)
+    level = torch.logit(torch.tensor([60, 80]) / 127).repeat(10_000)
+    with torch.no_grad():
+        moved = torch.distributions.Laplace(0.1 + 0.8 * level, 0.5).sample()
+        drawn = velocity_head(0.5, 1.0, 2, 127).velocity(moved, level).round()
+    head, found = velocity_head(0.3, 0.3, 2, 127), torch.zeros(2, requires_grad=True)
+    optimizer = torch.optim.Adam([head.log_scale, head.log_friction, found], 0.05)
+    for _ in range(300):
+        middle, shape = found[0] + (1 - found[1]) * level, (1, 20_000, 1)
+        optimizer.zero_grad()
+        ones = torch.ones(shape)
+        losses.velocity(middle.view(shape), level.view(shape), head, drawn.view(shape), ones, ones[..., 0]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert head.log_scale.exp().item() == pytest.approx(0.5, rel=0.05)
+    assert head.log_friction.exp().item() == pytest.approx(1.0, rel=0.05)
+    assert found.tolist() == pytest.approx([0.1, 0.2], abs=0.05)
+
+
+def test_friction_keeps_the_level_by_hand() -> None:
+    # A Laplace distribution with the scale 1 lies within log 4 of its middle with a probability of 3/4.
+    head, level = velocity_head(1.0, math.log(4), 2, 127), math.log(64 / 63)
+    nearly = math.log(64.5 / 62.5) - level  # as far as the border to 65
+    assert math.exp(-velocity_nats(level, level, 64, head)) == pytest.approx(1 - math.exp(-nearly) / 4, abs=2e-4)
+    louder = math.exp(-velocity_nats(level, level, 65, head))
+    further = math.log(65.5 / 61.5) - level
+    assert louder == pytest.approx((math.exp(-nearly) - math.exp(-further)) / 8, abs=1e-6)
 
 
 def test_velocities_that_are_all_the_same_cost_and_teach_nothing() -> None:
-    logits, scale = frames([[0.7, -1.0]]).requires_grad_(), torch.tensor(-1.0, requires_grad=True)
-    one = torch.ones(1, 1)
-    loss = losses.velocity(logits, scale, frames([[64.0, 64.0]]), torch.ones(1, 1, 2), one, torch.full((2,), 64.0))
+    logits, head = frames([[0.7, -1.0]]).requires_grad_(), velocity_head(0.4, 0.3, 64, 64)
+    one, struck = torch.ones(1, 1), torch.ones(1, 1, 2)
+    loss = losses.velocity(logits, torch.zeros(1, 1, 1), head, frames([[64.0, 64.0]]), struck, one)
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
-    assert logits.grad is not None
-    assert scale.grad is not None
-    assert not logits.grad.any()
-    assert not scale.grad.any()
+    for found in (logits, head.log_scale, head.log_friction):
+        assert found.grad is not None
+        assert not found.grad.any()

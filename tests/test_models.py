@@ -194,20 +194,20 @@ def test_steps_keep_how_loud_held_notes_are_and_what_was_struck_last(music: Wind
 
 
 def test_draw() -> None:
-    logits = torch.full((3, PITCHES), -9.0)
+    logits = torch.full((4, PITCHES), -9.0)
     logits[0, :4] = 9.0  # four pitches sound
     logits[1, 0] = 9.0  # the first is struck again
-    logits[2, :] = torch.logit(torch.tensor(100 / 127))
+    logits[2:] = torch.logit(torch.tensor(100 / 127))
     before = torch.zeros(PITCHES)
     before[:2], before[2] = 1.0, 90.0
     drawn, said = Independent().draw(logits, before, torch.full((NOISE,), 0.5), torch.tensor(1.0))
     assert drawn[:5].tolist() == [100, 1, 1, 100, 0]
     assert drawn.sum() == 202
-    torch.testing.assert_close(said, torch.sigmoid(logits))
+    torch.testing.assert_close(said, torch.sigmoid(logits[:3]))
 
 
 def test_temperature_scales_logits() -> None:
-    logits = torch.zeros(3, PITCHES)
+    logits = torch.zeros(4, PITCHES)
     logits[0] = 1.0  # sigmoid(1) = 0.731, sigmoid(1 / 4) = 0.562
     noise, draw = torch.full((NOISE,), 0.6), Independent().draw
     assert (draw(logits, torch.zeros(PITCHES), noise, torch.tensor(1.0))[0] > 0).all()
@@ -216,19 +216,32 @@ def test_temperature_scales_logits() -> None:
 
 @torch.no_grad()
 def test_velocities_are_drawn_around_the_predicted_one() -> None:
-    head, logits, before = Independent(), torch.full((3, PITCHES), 9.0), torch.zeros(PITCHES)
-    logits[2] = math.log(60 / 67)  # the logit of 60 / 127
+    head, logits = Independent(), torch.full((4, PITCHES), 9.0)
+    logits[2:] = math.log(60 / 67)  # the logit of 60 / 127, and the level's
+    logits[2, 1] += 0.1
     head.log_scale.fill_(math.log(0.5))
-    noise = torch.full((NOISE,), 0.5)
-    noise[2 * PITCHES : 2 * PITCHES + 3] = torch.tensor([0.5, 0.9, 0.2])
-    # Odds of 60 / 67, times 1 / (2 * 0.1) and 2 * 0.2 to the power of scale * temperature.
-    assert head.draw(logits, before, noise, torch.tensor(1.0))[0][:3].tolist() == [60, 85, 46]  # 84.70, 45.92
-    assert head.draw(logits, before, noise, torch.tensor(2.0))[0][:3].tolist() == [60, 104, 33]  # 103.81, 33.49
-    head.velocities.copy_(torch.tensor([50, 90]))
-    assert head.draw(logits, before, noise, torch.tensor(2.0))[0][:3].tolist() == [60, 90, 50]
+
+    def drawn(temperature: float) -> list[tuple[int, int]]:
+        """The velocities of the first two pitches with numbers 0.5, 0.9, 0.2: the same for both."""
+        found = []
+        for number in (0.5, 0.9, 0.2):
+            noise = torch.cat([torch.full((2 * PITCHES,), 0.5), torch.tensor([number])])
+            row, _ = head.draw(logits, torch.zeros(PITCHES), noise, torch.tensor(temperature))
+            found.append((int(row[0]), int(row[1])))
+        return found
+
+    head.log_friction.fill_(-math.inf)
+    # Odds of 60 / 67, times 1 / (2 * 0.1) and 2 * 0.2 to the power of scale * temperature, and exp(0.1).
+    assert drawn(1.0) == [(60, 63), (85, 87), (46, 49)]  # 60 and 63.17; 84.70 and 87.46; 45.92 and 48.94
+    assert drawn(2.0) == [(60, 63), (104, 106), (33, 36)]  # 103.81 and 105.90; 33.49 and 35.83
+    # A friction of log 2 halves odds that have grown, doubles those that have shrunk, and else leaves the level.
+    head.log_friction.fill_(math.log(math.log(2)))
+    assert drawn(1.0) == [(60, 60), (64, 67), (60, 60)]  # odds 60 / 67 times 1.118, and exp(0.1)
+    assert drawn(2.0) == [(60, 60), (88, 90), (53, 56)]  # odds times 2.5 and 0.8
+    head.velocities.copy_(torch.tensor([58, 80]))
+    assert drawn(2.0) == [(60, 60), (80, 80), (58, 58)]
     head.velocities.fill_(64)  # music without dynamics
-    noise[2 * PITCHES :] = torch.rand(PITCHES)
-    assert (head.draw(logits, before, noise, torch.tensor(1.0))[0] == 64).all()
+    assert drawn(2.0) == [(64, 64)] * 3
 
 
 def test_drawn_planes_are_the_draw_with_the_gradient_of_the_probability() -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks import rollouts
 from pianoai import windows
-from pianoai.runtime import sampling
 from pianoai.runtime.sampling import generate
 from pianoai.windows import Windows
 from tests.tiny_model import save_archive, tiny_model
@@ -40,8 +39,7 @@ def test_prompts_and_silence_are_continued(
     after = [generate(tiny_model(), prompt, 30, seed=1 + at) for at, prompt in enumerate(prompts)]
     assert results["after prompts"] == rollouts.figures(after, music.frames_per_beat)
     assert results["after silence"]["rolls"] == results["after silence, never restless"]["rolls"] == 3
-    monkeypatch.setattr(sampling, "CALM", 1e9)
-    after = [generate(tiny_model(), prompt, 30, seed=1 + at) for at, prompt in enumerate(prompts)]
+    after = [generate(tiny_model(), prompt, 30, seed=1 + at, calm=1e9) for at, prompt in enumerate(prompts)]
     assert results["after prompts, never restless"] == rollouts.figures(after, music.frames_per_beat)
     assert results["real music"]["rolls"] == len(list(music.rolls("valid")))
     assert rollouts.table(results) in capsys.readouterr().out

@@ -90,7 +90,7 @@ def test_the_whole_prompt_is_fed_in_order_before_the_first_frame() -> None:
     # The state is the sum of all frames before.
     assert [float(total[87]) for total in step.sums[:4]] == [0, 0, 0, 2]
     # The numbers of the seed and the generated frame.
-    expected = np.array([uniform(264, 5, at) for at in range(3)])
+    expected = np.array([uniform(177, 5, at) for at in range(3)])
     assert (np.array(step.noise[3:]) == expected).all()
 
 
@@ -134,10 +134,10 @@ def test_only_choices_are_clipped_and_not_hidden_noise(top_p: float, min_p: floa
     generate(tiny_model(hidden, noise=270), None, 50, 1.0, 5, top_p=top_p, min_p=min_p)
     free = np.array([uniform(270, 5, at) for at in range(50)])
     noise = np.array(step.noise)
-    np.testing.assert_array_equal(noise[:, 264:], free[:, 264:])
+    np.testing.assert_array_equal(noise[:, 177:], free[:, 177:])
     tail = Settings(1.0, top_p, min_p).tail
     assert (tail == 0) == (top_p == 1 and min_p == 0)
-    np.testing.assert_allclose(noise[:, 176:264], tail + (1 - 2 * tail) * free[:, 176:264], atol=1e-7)
+    np.testing.assert_allclose(noise[:, 176:177], tail + (1 - 2 * tail) * free[:, 176:177], atol=1e-7)
     np.testing.assert_allclose(noise[:, :176], free[:, :176].clip(edge, 1 - edge), atol=1e-7)
 
 
@@ -164,7 +164,7 @@ def test_random_numbers_go_on_where_they_stopped() -> None:
     step = Recorder()
     following = play(tiny_model(step), tiny_model(step).start(), np.zeros((1, 88), np.uint8), Settings(), 3, 7)
     next(following), next(following)
-    assert (np.array(step.noise) == [uniform(264, 3, 7), uniform(264, 3, 8)]).all()
+    assert (np.array(step.noise) == [uniform(177, 3, 7), uniform(177, 3, 8)]).all()
 
 
 def test_changes_have_their_odds_multiplied() -> None:
@@ -188,7 +188,7 @@ def test_what_stands_still_becomes_restless() -> None:
     for _ in range(20):
         next(following)
     for at, noise in enumerate(given):
-        plain = uniform(264, 3, at)
+        plain = uniform(177, 3, at)
         beats = min(7 + at, 20) / 4
         odds = noise[:88] / (1 - noise[:88]) / (plain[:88] / (1 - plain[:88]))
         wanted = np.full(88, 1 / max(1, beats - 1))  # of 1 to 3 beats and more: 1, then a quarter more each frame
@@ -205,7 +205,7 @@ def test_reading_is_stepping_without_drawing_and_a_kept_state_lasts() -> None:
     frames = (np.random.default_rng(1).random((14, 88)) < 0.2).astype(np.uint8) * np.uint8(70)
     state = model.start()
     for frame in frames.astype(np.float32):
-        _, _, state = model.step(frame, state, np.full(264, 0.5, np.float32), np.array(1.0, np.float32))
+        _, _, state = model.step(frame, state, np.full(177, 0.5, np.float32), np.array(1.0, np.float32))
     read = model.read(frames, model.start())
     kept = model.keep(read)
     for one, other in zip(state, read, strict=True):
@@ -291,7 +291,7 @@ def test_a_continuation_alone_begins_the_notes_that_the_prompt_left_sounding() -
 
 def test_metadata_of_a_good_model() -> None:
     found = read_metadata(json.dumps(metadata(window=64, samples=16)).encode(), "m.ts")
-    assert (found.window, found.samples, found.noise) == (64, 16, 264)
+    assert (found.window, found.samples, found.noise) == (64, 16, 177)
     assert found.state == (((88,), "float32"),)
     assert found.calibration["struck"] == (1.0, 0.0)
     assert found.flip_rates["stay"][87] == np.float32(0.8)
@@ -300,7 +300,7 @@ def test_metadata_of_a_good_model() -> None:
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"format": 3}, "format 5"),
+        ({"format": 3}, "format 6"),
         ({"window": 0}, "window"),
         ({"window": "3"}, "window"),
         ({"noise": -1}, "noise"),

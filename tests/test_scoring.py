@@ -80,7 +80,7 @@ def test_samples_are_runs_of_their_own_and_averaged_before_they_are_calibrated()
 
     model = tiny_model(noisy, samples=16, calibration={"sounding": [2, -0.5], "struck": [1, 0.25]})
     found = predict(model, PIECE)
-    draws = np.array([[uniform(264, 0, sample, at) for at in range(3)] for sample in range(16)])
+    draws = np.array([[uniform(177, 0, sample, at) for at in range(3)] for sample in range(16)])
     sounding = np.zeros((3, 88))
     sounding[1:] = draws[:, :-1, :88].mean(axis=0) / 2
     odds = (sounding + 0.1) / (0.9 - sounding)

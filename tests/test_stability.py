@@ -1,8 +1,19 @@
 import numpy as np
 import pytest
 
-from pianoai.metrics.stability import behaviour, density, long_silence, silence, standstill
+from pianoai.metrics.stability import (
+    behaviour,
+    density,
+    long_silence,
+    roll_outs,
+    silence,
+    standstill,
+    velocity,
+    velocity_moves,
+)
 from pianoai.runtime.roll import Roll, runs
+from pianoai.runtime.sampling import generate
+from tests.tiny_model import tiny_model
 
 
 def roll(rows: list[list[int]]) -> Roll:
@@ -53,3 +64,19 @@ def test_drift_is_the_last_quarter_less_the_first() -> None:
     assert found["standstill"] == 6 / 8
     assert found["real_standstill"] == 0
     assert (found["long_silence"], found["real_long_silence"]) == (0, 0)
+    assert (found["velocity"], found["real_velocity"]) == (380 / 6, 60)
+    assert found["velocity_drift"] == 70 - 60
+
+
+def test_moves_of_velocity() -> None:
+    # Levels 60, 65 (the mean of 60 and 70), 65, 40; frames in which nothing is struck do not count.
+    rolls = [roll([[0], [60], [1], [60, 70], [0], [1, 65], [40]]), roll([[90]]), roll([[64], [65]])]
+    assert velocity_moves(rolls) == pytest.approx((5 + 0 + 25 + 1) / 4)
+    assert velocity_moves([roll([[1], [0]])]) == velocity([roll([[1], [0]])]) == 0
+
+
+def test_prompts_and_silence_are_continued_in_their_order() -> None:
+    prompts = [None if at % 3 == 0 else roll([[60, at], [1]]) for at in range(19)]
+    found = roll_outs(tiny_model, prompts, 12, 0.9, 5)
+    expected = [generate(tiny_model(), prompt, 12, 0.9, 5 + at) for at, prompt in enumerate(prompts)]
+    np.testing.assert_array_equal(found, expected)

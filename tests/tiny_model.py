@@ -14,12 +14,12 @@ STAYS, BEGINS, AGAIN, LOUDNESS = 0.75, 0.25, 0.4, 0.5  # the probabilities, and 
 
 def metadata(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "format": 5,
+        "format": 6,
         "version": "0.1.0",
         "family": "tiny",
         "frames_per_beat": 4,
         "window": 3,
-        "noise": 264,
+        "noise": 177,
         "read": 0,
         "reach": 3,
         "state": [{"shape": [88], "dtype": "float32"}],
@@ -72,6 +72,6 @@ def save_archive(path: Path, **changes: Any) -> None:
             rows = torch.stack([probability, again, torch.full_like(frame, LOUDNESS)])
             return cells, rows, (state[0] + frame,)
 
-    example = (torch.zeros(88), (torch.zeros(88),), torch.rand(264), torch.tensor(1.0))
+    example = (torch.zeros(88), (torch.zeros(88),), torch.rand(177), torch.tensor(1.0))
     traced = torch.jit.freeze(torch.jit.trace(Tiny().eval(), example))  # type: ignore[no-untyped-call]
     torch.jit.save(traced, str(path), _extra_files={METADATA: json.dumps(metadata(**changes))})

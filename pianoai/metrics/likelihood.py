@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pianoai.dataset import Batch, batches
 from pianoai.models.base import FrameModel
-from pianoai.models.frame import expected_intensity, split_planes
+from pianoai.models.frame import PLANES, expected_intensity, level_logit, split_planes
 from pianoai.models.heads import NoteByNote
 from pianoai.models.objective import frame_nats
 from pianoai.runtime.roll import CERTAIN, HELD, LOUDEST, PITCHES, Floats, Roll, intensity, levels
@@ -83,11 +83,12 @@ def predict(model: FrameModel, windows: Windows, split: str, samples: int, seed:
     parts: list[list[NDArray[np.generic]]] = []
     for batch, roll in zip(batches(windows, split), windows.rolls(split), strict=True):
         said = predict_window(model, batch, samples, generator)
+        level = LOUDEST * levels(roll)[:-1]
         parts.append(
             [
                 *said[:-1],
                 *(roll[:-1] > 0, roll[1:] > 0, roll[1:] > HELD, intensity(np.asarray(roll))[1:], changes(roll)),
-                *(said[-1], recent_velocity(roll, windows.frames_per_beat), LOUDEST * levels(roll)[:-1]),
+                *(said[-1], recent_velocity(roll, windows.frames_per_beat, level), level),
                 np.full(len(roll) - 1, len(np.unique(roll[roll > HELD])) > 1),
             ]
         )
@@ -110,7 +111,7 @@ def predict_window(
     for context in model.imagine(batch.features, samples, generator):
         logits = model.head(context, batch.targets)
         nats.append(frame_nats(logits, batch)[0])
-        velocity += model.head.velocity(logits[0, :, 2])
+        velocity += model.head.velocity(logits[0, :, 2], level_logit(batch.features[0, :, PLANES:]))
         if isinstance(model.head, NoteByNote):
             total += model.head.marginals(context[0], batch.features[0], samples, generator)
         else:
@@ -122,15 +123,15 @@ def predict_window(
     return sounds, both / np.maximum(sounds, 1e-12), loudness, mixture.numpy(), (velocity / len(nats)).numpy()
 
 
-def recent_velocity(roll: Roll, frames_per_beat: int) -> Floats:
+def recent_velocity(roll: Roll, frames_per_beat: int, level: Floats) -> Floats:
     """Mean velocity of what is struck in the beat before each frame of a roll but the first, (frames - 1,).
 
-    Where nothing is, that of what was struck last: the baseline for predicted velocities.
+    Where nothing is, that of what was struck last, `level` (frames - 1,): the baseline for predicted velocities.
     """
     struck = roll > HELD
     sums = np.cumsum([np.where(struck, roll, 0).sum(1), struck.sum(1)], 1, np.float64)  # (2, frames)
     total, count = sums[:, :-1] - np.pad(sums, ((0, 0), (frames_per_beat, 0)))[:, : len(roll) - 1]
-    return np.where(count > 0, total / np.maximum(count, 1), LOUDEST * levels(roll)[:-1]).astype(np.float32)
+    return np.where(count > 0, total / np.maximum(count, 1), level).astype(np.float32)
 
 
 def nll(predictions: Predictions) -> NDArray[np.float64]:

@@ -99,9 +99,9 @@ class Generator(FrameModel):
         self.out = output_layer(config.width)
 
     def logits(self, context: Tensor, latent: Tensor, features: Tensor) -> Tensor:
-        """(…, width), (…, latent) uniform in [0, 1), features of the last frame (…, 265) -> (…, 3, 88)."""
+        """(…, width), (…, latent) uniform in [0, 1), features of the last frame (…, 265): a context (…, 4, 88)."""
         joined = torch.cat([context, 2 * latent - 1], -1)
-        return relative(split_logits(self.out(self.join(joined))), features)
+        return relative(split_logits(self.out(self.join(joined))), features, self.head.pull)
 
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward."""
@@ -196,6 +196,12 @@ class AdversarialTraining(pl.LightningModule):
         """What the critic minimises besides, from the planes (batch, time, 264) that it compares."""
         return torch.zeros(())
 
+    def imagine(self, batch: Batch) -> Tensor:
+        """Logits (samples, batch, time, 3, 88) under as many draws of the generator's noise."""
+        contexts = self.model.imagine(batch.features, self.config.noise_samples)
+        logits: Tensor = self.model.head(contexts, batch.targets)
+        return logits
+
     def draw(self, logits: Tensor, batch: Batch) -> Tensor:
         """Planes (batch, time, 176) of frames drawn from logits (batch, time, 3, 88), differentiable in them."""
         drawn = (torch.rand(*logits.shape[:2], 2, PITCHES) < torch.sigmoid(logits[..., :2, :])).float()
@@ -204,10 +210,7 @@ class AdversarialTraining(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> None:
         """`critic_steps` steps of the critic, then one of the generator; logs every term, and who moves whom."""
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
-        logits, came = (
-            self.model.imagine(batch.features, self.config.noise_samples),
-            batch.targets[..., : KINDS * PITCHES],
-        )
+        logits, came = self.imagine(batch), batch.targets[..., : KINDS * PITCHES]
         for step in range(self.config.critic_steps):
             fake = self.draw(logits[step % len(logits)], batch)
             heard, shown = self.critic.read(batch.features), fake.detach()
@@ -247,7 +250,7 @@ class AdversarialTraining(pl.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log nats a frame of the mean over noise samples, and draw every frame once."""
-        logits = self.model.imagine(batch.features, self.config.noise_samples)
+        logits = self.imagine(batch)
         nll = mixture_nll([frame_nats(each, batch) for each in logits], batch.mask)
         self.log("valid_nll", nll, on_epoch=True, batch_size=int(batch.mask.sum()))
         drawn, real = self.draw(logits[0], batch), batch.targets

@@ -1,5 +1,6 @@
 """The baseline: the next frame is the last one, but for per-pitch flip rates counted in the training split."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import split_planes
+from pianoai.models.frame import PLANES, level_logit, split_planes
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Roll
 
 
@@ -18,24 +19,26 @@ class Config:
 
 
 class Model(FrameModel):
-    """Reads one frame back; its parameters are log-odds by pitch, (4, 88), and the head's scale, which is not fitted.
+    """Reads one frame back; its parameters are log-odds by pitch, (4, 88), and the head's, which are not fitted.
 
-    They are: sounds after silence, sounds after sounding, struck again, intensity when struck.
+    They are: sounds after silence, sounds after sounding, struck again, intensity when struck. The level has no hold on
+    that: there is no friction.
     """
 
     def __init__(self, config: Config, window: int) -> None:
         super().__init__(window, latent=0)
         self.odds = torch.nn.Parameter(torch.zeros(4, PITCHES), requires_grad=False)
+        torch.nn.init.constant_(self.head.log_friction, -math.inf)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(…, 265) -> (…, 3, 88)."""
+        """(…, 265) -> (…, 4, 88)."""
         sounding, _, now = split_planes(features).unbind(-2)
         sounds = torch.where(sounding > 0, self.odds[1], self.odds[0])
         again = self.odds[2].expand_as(sounds)
         # A note that goes on keeps its intensity.
         kept = now.clamp(1e-3, 1 - 1e-3)
         loud = torch.where(now > 0, torch.log(kept / (1 - kept)), self.odds[3])
-        return torch.stack([sounds, again, loud], -2)
+        return torch.stack([sounds, again, loud, level_logit(features[..., PLANES:]).expand_as(loud)], -2)
 
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward; `latent` is not used."""

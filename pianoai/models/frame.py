@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, NOISE, PITCHES
+from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES
 
 PLANES = 3 * PITCHES  # of a frame: sounding, struck, intensity
 FEATURES = PLANES + 1  # of a frame that a model reads: its planes, and its level
@@ -33,7 +33,7 @@ def step_features(frame: Tensor, loudness: Tensor) -> tuple[Tensor, Tensor]:
     sounding, struck = (frame > 0).float(), (frame > HELD).float()
     intensity = torch.where(frame > HELD, frame / LOUDEST, sounding * known[:PITCHES])
     strikes = struck.sum()
-    mean = (struck * intensity).sum() / torch.clamp(strikes, 1, PITCHES)
+    mean = torch.round((struck * frame).sum() / torch.clamp(strikes, 1, PITCHES)) / LOUDEST
     now = torch.cat([intensity, torch.where(strikes > 0, mean, known[PITCHES]).view(1)])
     return torch.cat([sounding, struck, now]), now
 
@@ -46,17 +46,21 @@ def split_planes(features: Tensor) -> Tensor:
 def noise_quantiles(frame: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
     """What logits (3, 88) are drawn with: the values of two distributions that random numbers stand for, (3, 88).
 
-    `noise` (264 or more,) is uniform in [0, 1), and the scale of the distributions is `temperature`. A number u is
+    `noise` (177 or more,) is uniform in [0, 1), and the scale of the distributions is `temperature`. A number u is
     below sigmoid(l / t) where the logit l is above t log(u / (1 - u)), a logistic distribution: so it is seen whether a
-    pitch sounds, and is struck again, which one that did not sound in the row before always is. The third is for its
-    velocity, of a Laplace distribution: log 2u below the middle, and -log 2 (1 - u) above.
+    pitch sounds, and is struck again, which one that did not sound in the row before always is. The third, the same
+    for all pitches, is for their velocities, of a Laplace distribution.
     """
-    uniform = noise[:NOISE].view(3, PITCHES)
-    choices, loud = uniform[:KINDS], uniform[KINDS]
+    choices, loud = noise[: KINDS * PITCHES].view(KINDS, PITCHES), noise[KINDS * PITCHES]
     sounds, again = (temperature * torch.log(choices / (1 - choices))).unbind(0)
-    below, above = torch.log(torch.clamp(2 * torch.stack([loud, 1 - loud]), 0, 1)).unbind(0)
-    loud = temperature * (below - above)
-    return torch.stack([sounds, torch.where(frame > 0, again, torch.full_like(again, float("-inf"))), loud])
+    louder = (temperature * laplace_quantile(loud)).expand(PITCHES)
+    return torch.stack([sounds, torch.where(frame > 0, again, torch.full_like(again, float("-inf"))), louder])
+
+
+def laplace_quantile(uniform: Tensor) -> Tensor:
+    """Log 2u below the middle, -log 2 (1 - u) above."""
+    below, above = torch.log(torch.clamp(2 * torch.stack([uniform, 1 - uniform]), 0, 1)).unbind(0)
+    return below - above
 
 
 def output_layer(width: int) -> nn.Linear:
@@ -73,11 +77,19 @@ def split_logits(out: Tensor) -> Tensor:
     return out.view(*out.shape[:-1], OUTPUTS, PITCHES)
 
 
-def relative(logits: Tensor, features: Tensor) -> Tensor:
-    """Logits (…, 3, 88) whose last row was relative to the level of the last frame, from its features (…, 265)."""
-    level = torch.clamp(features[..., PLANES:], 0.5 / LOUDEST, 1 - 0.5 / LOUDEST)
-    added = torch.log(level / (1 - level)).unsqueeze(-1)
-    return torch.cat([logits[..., :KINDS, :], logits[..., KINDS:, :] + added], -2)
+def level_logit(level: Tensor) -> Tensor:
+    """The logit of an intensity, which is finite for all velocities."""
+    level = torch.clamp(level, 0.5 / LOUDEST, 1 - 0.5 / LOUDEST)
+    return torch.log(level / (1 - level))
+
+
+def relative(logits: Tensor, features: Tensor, pull: Tensor) -> Tensor:
+    """Logits (…, 3, 88) whose last row was relative to the level of the last frame, and that level: (…, 4, 88).
+
+    Of the level's own logit the share `pull` is taken off: where it is high, what comes is rather lower.
+    """
+    before = level_logit(features[..., PLANES:]).unsqueeze(-1).expand_as(logits[..., KINDS:, :])
+    return torch.cat([logits[..., :KINDS, :], logits[..., KINDS:, :] + (1 - pull) * before, before], -2)
 
 
 def expected_intensity(logits: Tensor, planes: Tensor) -> Tensor:

@@ -29,13 +29,17 @@ MIXED = 16  # numbers of a pitch between the two layers that look at its surroun
 class Head(nn.Module):
     """Makes a frame of a *context*: of what a model expects after the frames that it has heard.
 
-    The velocity of a struck note is drawn from a Laplace distribution on the logit of the intensity. Its scale is
-    learnt, and it lies between the lowest and the highest velocity of the training music.
+    The velocity of a struck note is as loud as the level unless something moves it (friction: Rosett 1959). What would
+    is drawn from a Laplace distribution on the logit of the intensity, and the level moves by as much as that is above
+    the friction; its middle is drawn back by a share of the level (`relative`), so that loudness does not walk away.
+    Scale, friction and share are learnt, and a velocity lies between the lowest and the highest of the training music.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
+        self.log_friction = nn.Parameter(torch.tensor(math.log(SCALE)))
+        self.pull = nn.Parameter(torch.tensor(0.0))
         self.register_buffer("velocities", torch.tensor([SOFTEST, LOUDEST], dtype=torch.float32))
         self.velocities: Tensor
 
@@ -49,34 +53,40 @@ class Head(nn.Module):
     def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """The next roll row (88,) and the probabilities (3, 88) it was drawn with, at temperature 1.
 
-        From the row before, and `noise` (264,), uniform in [0, 1): a pitch sounds where its number is below its
+        From the row before, and `noise` (177,), uniform in [0, 1): a pitch sounds where its number is below its
         probability. `temperature` divides the logits for drawing, and multiplies the scale of velocities.
         """
         raise NotImplementedError
 
-    def velocity(self, logits: Tensor) -> Tensor:
-        """Velocities, of any shape, from the logits of intensities."""
+    def velocity(self, logits: Tensor, level: Tensor) -> Tensor:
+        """Velocities from logits of intensities and of the level, of shapes that broadcast."""
+        friction = torch.exp(self.log_friction)
+        settled = logits - torch.minimum(torch.maximum(logits - level, -friction), friction)
         lowest, highest = self.velocities.unbind(0)
-        return torch.minimum(torch.maximum(LOUDEST * torch.sigmoid(logits), lowest), highest)
+        return torch.minimum(torch.maximum(LOUDEST * torch.sigmoid(settled), lowest), highest)
 
     def cells(self, logits: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
-        """The row (88,) that `noise_quantiles` (3, 88) draw from logits (3, 88), and the probabilities (3, 88)."""
-        velocity = torch.round(self.velocity(logits[2] + torch.exp(self.log_scale) * quantiles[2]))
+        """The row (88,) that quantiles (4, 88) draw from logits (3, 88), and the probabilities (3, 88).
+
+        The quantiles are those of `noise_quantiles`, and the level.
+        """
+        velocity = torch.round(self.velocity(logits[2] + torch.exp(self.log_scale) * quantiles[2], quantiles[3]))
         sounding = torch.where(logits[1] > quantiles[1], velocity, torch.full_like(velocity, HELD))
         row = torch.where(logits[0] > quantiles[0], sounding, torch.zeros_like(sounding))
         return row, torch.sigmoid(logits)
 
 
 class Independent(Head):
-    """Pitches do not know of each other: the context is the logits (…, 3, 88)."""
+    """Pitches do not know of each other: the context is the logits and the level, (…, 4, 88)."""
 
     def forward(self, context: Tensor, following: Tensor) -> Tensor:
         """See Head.forward; `following` is not used."""
-        return context
+        return context[..., :OUTPUTS, :]
 
     def draw(self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
         """See Head.draw."""
-        return self.cells(context, noise_quantiles(frame, noise, temperature))
+        quantiles = torch.cat([noise_quantiles(frame, noise, temperature), context[OUTPUTS:]])
+        return self.cells(context[:OUTPUTS], quantiles)
 
 
 class PitchByPitch(Independent):
@@ -87,8 +97,8 @@ class PitchByPitch(Independent):
         self.out = output_layer(width)
 
     def context(self, x: Tensor, features: Tensor, found: Tensor | None) -> Tensor:
-        """(…, 3, 88) from x (…, width) and the features of the last frame (…, 265); `found` is not used."""
-        return relative(split_logits(self.out(x)), features)
+        """(…, 4, 88) from x (…, width) and the features of the last frame (…, 265); `found` is not used."""
+        return relative(split_logits(self.out(x)), features, self.pull)
 
 
 class Surroundings(nn.Module):
@@ -142,7 +152,7 @@ class NoteByNote(Head):
         self.keys: Tensor
 
     def context(self, x: Tensor, features: Tensor, found: Tensor | None) -> Tensor:
-        """(…, 88, units + 3): hidden numbers before any note of the frame is known, and logits that they add to.
+        """(…, 88, units + 4): hidden numbers before any note of the frame is known, logits that they add to, the level.
 
         From x (…, width), the features (…, 265) of the last frame, and what was found of each pitch (…, 88, channels).
         """
@@ -151,7 +161,7 @@ class NoteByNote(Head):
         told = self.told(x).view(*x.shape[:-1], PITCHES, TOLD)
         around = self.far(F.relu(self.near(torch.cat([found, last, told], -1))))
         hidden = around + (self.memory(x).unsqueeze(-2) + self.pitch)
-        logits = relative(split_logits(self.logits(x)), features)
+        logits = relative(split_logits(self.logits(x)), features, self.pull)
         return torch.cat([hidden, logits.transpose(-2, -1)], -1)
 
     def forward(self, context: Tensor, following: Tensor) -> Tensor:
@@ -167,14 +177,14 @@ class NoteByNote(Head):
         )
 
     def given(self, context: Tensor, following: Tensor) -> Tensor:
-        """The same for one frame: context (88, units + 3), planes (264,). It needs no table of all chords."""
+        """The same for one frame: context (88, units + 4), planes (264,). It needs no table of all chords."""
         notes = following[: KINDS * PITCHES].view(KINDS, PITCHES)
         lower = F.pad(notes, (PITCHES - 1, 0)).unfold(-1, PITCHES - 1, 1)[:, :PITCHES]  # (2, 88, 87), nearest last
         return self.given_notes(context, torch.matmul(lower, self.below.flip(1)).sum(0))
 
     def given_notes(self, context: Tensor, added: Tensor) -> Tensor:
         """Logits (…, 3, 88) from a context and what notes add to its hidden numbers, (…, 88, units)."""
-        return self.speak(context[..., : self.units] + added, context[..., self.units :])
+        return self.speak(context[..., : self.units] + added, context[..., self.units : -1])
 
     def speak(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """Logits (…, 3, 88) from hidden numbers (…, 88, units) and the logits (…, 88, 3) that they add to."""
@@ -194,7 +204,7 @@ class NoteByNote(Head):
         """Of frames of which only the ones before are known, (3, frames, 88): means over drawn lower notes.
 
         They are of sounding, of sounding and being struck again, and of sounding times intensity, from a context
-        (frames, 88, units + 3) and the features of the frames before (frames, 265).
+        (frames, 88, units + 4) and the features of the frames before (frames, 265).
         """
         frames, planes = len(context), split_planes(features)
         notes = torch.zeros(KINDS, samples, frames, PITCHES)
@@ -214,9 +224,9 @@ class NoteByNote(Head):
     def begin(
         self, context: Tensor, frame: Tensor, noise: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the first turn takes: hidden numbers (88, units), logits (88, 3), quantiles (3, 88), no last note."""
-        hidden, logits = context[:, : self.units], context[:, self.units :]
-        quantiles = noise_quantiles(frame, noise, temperature)
+        """What the first turn takes: hidden numbers (88, units), logits (88, 3), quantiles (4, 88), no last note."""
+        hidden, logits, level = torch.split(context, [self.units, OUTPUTS, 1], -1)
+        quantiles = torch.cat([noise_quantiles(frame, noise, temperature), level.transpose(0, 1)])
         return hidden.clone(), logits.clone(), quantiles, torch.full_like(self.keys[0], -1)
 
     def turn(self, hidden: Tensor, last: Tensor, logits: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:

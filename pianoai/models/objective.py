@@ -13,7 +13,7 @@ from pianoai import losses
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
 from pianoai.models.base import FrameModel
-from pianoai.models.frame import expected_intensity, split_planes
+from pianoai.models.frame import PLANES, expected_intensity, level_logit, split_planes
 from pianoai.models.heads import Head
 from pianoai.params import bounded
 from pianoai.runtime.roll import CERTAIN, LOUDEST, LOWEST_PITCH, PITCHES
@@ -56,7 +56,12 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig, head: Head) 
         "cosine": losses.cosine(predicted, intensity, batch.mask),
         "variance": losses.variance(predicted, intensity, batch.mask),
         "velocity": losses.velocity(
-            logits_intensity, head.log_scale, LOUDEST * intensity, struck, batch.mask, head.velocities
+            logits_intensity,
+            level_logit(batch.features[..., PLANES:]),
+            head,
+            LOUDEST * intensity,
+            struck,
+            batch.mask,
         ),
     }
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))

@@ -14,7 +14,7 @@ from pianoai.runtime.operators.promotion import Array
 from pianoai.runtime.roll import NOISE, PITCHES, TICKS_PER_BEAT, Floats, Roll
 
 METADATA = "pianoai.json"  # the name of the archive's extra file
-FORMAT = 5
+FORMAT = 6
 LARGEST = 2**22  # elements of one array of a state
 MOST = 2**16  # of any count in the metadata but that of parameters
 

@@ -13,7 +13,7 @@ from pianoai.runtime.errors import InputError
 TICKS_PER_BEAT = 24  # a tick is 1/24 of a quarter note
 LOWEST_PITCH = 21  # A0
 PITCHES = 88
-NOISE = 3 * PITCHES  # random numbers of a frame: for sounding, struck again, velocity; hidden ones come after them
+NOISE = 2 * PITCHES + 1  # random numbers of a frame: for sounding, struck again, loudness; hidden ones come after them
 NO_NOTE = 2 * PITCHES  # above the keys of all notes of a frame: a key is twice the column, and one more if held
 SILENT, HELD, SOFTEST, LOUDEST = 0, 1, 2, 127
 CERTAIN = 1e-6  # in a score no probability of a cell is nearer to 0 or 1
@@ -116,13 +116,13 @@ def intensity(roll: Roll) -> Floats:
 
 
 def levels(roll: Roll, before: float = DEFAULT_VELOCITY / LOUDEST) -> Floats:
-    """The mean intensity of what was struck last, up to and with each frame; float32 ``(frames,)``.
+    """The intensity of the mean velocity, in whole numbers, of what was struck last; float32 ``(frames,)``.
 
-    `before` until anything is.
+    Up to and with each frame, and `before` until anything is.
     """
     struck = roll > HELD
     count = struck.sum(axis=1)
-    means = np.where(struck, roll, 0).sum(axis=1) / (LOUDEST * np.maximum(count, 1))
+    means = np.rint(np.where(struck, roll, 0).sum(axis=1) / np.maximum(count, 1)) / LOUDEST
     last = np.maximum.accumulate(np.where(count > 0, np.arange(1, len(roll) + 1), 0))
     found: Floats = np.concatenate([[before], means]).astype(np.float32)[last]
     return found

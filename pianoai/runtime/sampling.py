@@ -29,7 +29,7 @@ TEMPERATURE = 1.0  # unless another is asked for: the model as it was trained
 HOTTEST = 5.0
 LARGEST_SEED = 2**63 - 1
 COLDEST = 1e-3  # a lower temperature is 0: divided by it, logits leave the range of float32
-CALM = 2.0  # beats for which the same notes may sound before a change is made likelier
+CALM = 2.0  # see Settings.calm
 PROMPT_WINDOWS = 8  # of a longer prompt only so many windows are heard
 
 
@@ -40,6 +40,7 @@ class Settings:
     temperature: float = TEMPERATURE  # 0 to 5
     top_p: float = 1.0  # above 0, up to 1
     min_p: float = 0.0  # 0 to 1
+    calm: float = CALM  # beats for which the same notes may sound before a change is made likelier
 
     def __post_init__(self) -> None:
         for name, least, most in (("temperature", 0.0, HOTTEST), ("top_p", 0.0, 1.0), ("min_p", 0.0, 1.0)):
@@ -108,6 +109,7 @@ def generate(
     progress: Callable[[int], None] | None = None,
     top_p: float = 1.0,
     min_p: float = 0.0,
+    calm: float = CALM,
 ) -> Roll:
     """The `frames` frames, ``(frames, 88)``, that follow `prompt` ``(any, 88)``.
 
@@ -120,7 +122,7 @@ def generate(
     Raises InputError: see `check`, `Settings`; and if the model computes something that is no number.
     """
     check(frames, seed)
-    settings = Settings(temperature, top_p, min_p)
+    settings = Settings(temperature, top_p, min_p, calm)
     heard = np.zeros((1, PITCHES), np.uint8) if prompt is None or not len(prompt) else prompt
     heard = heard[-PROMPT_WINDOWS * model.metadata.window :]
     state = model.read(heard[:-1], model.start())
@@ -140,7 +142,7 @@ def play(
 
     `state` is the model's after all frames of `heard` ``(n, 88)`` but the last; it is used up. Of `heard` the last
     window matters. With `drawn`, the random numbers are those after so many frames of the seed; at temperature 0 none
-    is taken. Once the same pitches, or none, have sounded for CALM beats, changes become likelier: see `restless`.
+    is taken. Once the same pitches, or none, have sounded for `calm` beats, changes become likelier: see `restless`.
     """
     metadata = model.metadata
     middle = np.full(metadata.noise, 0.5, np.float32)
@@ -153,7 +155,7 @@ def play(
         if not settings.certain:
             noise = chance.uniform(metadata.noise, seed, at)
             choices, loud = noise[: 2 * PITCHES], noise[2 * PITCHES : NOISE]
-            beyond = still / metadata.frames_per_beat - CALM
+            beyond = still / metadata.frames_per_beat - settings.calm
             if beyond > 0:
                 choices[:PITCHES] = restless(choices[:PITCHES], current, 1 + beyond)
             # The numbers after these are a GAN's hidden noise, which is no choice.

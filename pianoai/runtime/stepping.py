@@ -157,7 +157,7 @@ class Notes:
         self._script, self._context = script, context
         self._begin = _certainly(script, "begin", context, frame, noise, temperature)
         begun = self._begin.outputs
-        if [x.shape for x in begun[1:]] != [(PITCHES, OUTPUTS), (OUTPUTS, PITCHES), ()]:
+        if [x.shape for x in begun[1:]] != [(PITCHES, OUTPUTS), (OUTPUTS + 1, PITCHES), ()]:
             raise InputError(f"{script.name}: its part begin returns something else than what a turn takes")
         self._hidden, logits, quantiles, self._none = begun
         self._last = self._none.copy()

@@ -1,0 +1,22 @@
+"""Checksums of what a result depends on besides the code, so that results of other settings are not kept beside it."""
+
+import hashlib
+import json
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pianoai import params
+
+
+def sections(*names: str) -> dict[str, dict[str, Any]]:
+    """Sections of params.yaml without what a benchmark sets itself: the seed and the number of threads."""
+    found = {name: YAML(typ="safe").load(params.PARAMS.read_text("utf-8"))[name] for name in names}
+    found.get("train", {}).pop("seed", None)
+    found.get("determinism", {}).pop("threads", None)
+    return found
+
+
+def fingerprint(*values: Any) -> str:
+    """The checksum of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
