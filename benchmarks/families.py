@@ -7,8 +7,8 @@ python -m benchmarks.families --families gan wgan --seeds 1 2
 
 It needs the pipeline's data (`dvc repro window`), trains with the pipeline's code and parameters but for the number of
 threads, one each, so that two can be trained side by side, and scores with its evaluation.
-benchmarks/results/families.json is written after every training; a seed that stands there for the same data and
-parameters is not trained again.
+benchmarks/results/families.json is written after every training; a seed that stands there for the same data,
+parameters and `fingerprint.VERSION` is not trained again.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
 
 
 def depends_on(name: str) -> str:
-    """A checksum of all that a run depends on besides its seed and the code: parameters and data."""
+    """A checksum of all that a run depends on besides its seed."""
     kind, changes = RUNS[name]
     used = sections("determinism", "train", "loss", "evaluate", SECTIONS[kind])
     used[SECTIONS[kind]] |= changes

@@ -1,4 +1,4 @@
-"""Checksums of what a result depends on besides the code, so that results of other settings are not kept beside it."""
+"""Checksums of what a result depends on, so that results of other settings are not kept beside it."""
 
 import hashlib
 import json
@@ -7,6 +7,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pianoai import params
+
+VERSION = 2  # of the code: one more whenever it trains another model from the same parameters and data
 
 
 def sections(*names: str) -> dict[str, dict[str, Any]]:
@@ -18,5 +20,5 @@ def sections(*names: str) -> dict[str, dict[str, Any]]:
 
 
 def fingerprint(*values: Any) -> str:
-    """The checksum of values that JSON can hold."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    """The checksum of values that JSON can hold, and of the code's VERSION."""
+    return hashlib.sha256(json.dumps([VERSION, *values], sort_keys=True).encode()).hexdigest()

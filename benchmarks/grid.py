@@ -1,26 +1,28 @@
 """How small the Transformer can be: experiments over its size, and the smallest that is nearly as good as the best.
 
 python -m benchmarks.grid queue        queues an experiment for each of POINTS; then: dvc queue start -j 2
-python -m benchmarks.grid queue --only width-96 heads-8 --seeds 2 3
+python -m benchmarks.grid queue --only width-64 heads-8 --seeds 2 3
 python -m benchmarks.grid collect      their scores, and milliseconds a frame on the runtime, as a table and a picture
 
-An experiment trains and evaluates the Transformer alone on one thread, some ten minutes, so that there can be one a
-core. Scores are of the validation split, means where there are several seeds. A frame is timed with random weights, on
-one thread, in turns with the others. Results are written to benchmarks/results/grid.csv, where those of other
-experiments stay, and docs/grid.png.
+An experiment trains the Transformer alone, with the parameters that stand in params.yaml but for its size and for the
+number of threads: one, so that there can be an experiment a core. It takes some seven minutes. Scores are of the
+validation split, means where there are several seeds. A frame is timed with random weights, on one thread, in turns
+with the others. Results are written to benchmarks/results/grid.csv, where those of other experiments with the same
+parameters and data stay, and docs/grid.png.
 """
 
 import argparse
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.fingerprint import fingerprint, sections
 from pianoai import determinism, params
 from pianoai.runtime.errors import InputError
 from pianoai.stage import write_csv
@@ -34,27 +36,28 @@ if TYPE_CHECKING:
 RESULTS = Path("benchmarks/results/grid.csv")
 PICTURE = Path("docs/grid.png")
 NEAR = 0.05  # nats a frame within which a smaller model is preferred
+ALIKE = 1.01  # times as many parameters, which is not larger
 FRAMES, ROUNDS = 64, 8
-METRICS = "metrics/transformer.json"
-BUDGET = {"determinism.threads": 1, "train.epochs": 6, "train.batch": 8}  # of every experiment
-# Settings of the section `model` by name; what is not named stays. The largest come first, so that none is left running
-# alone.
-MIDDLE: dict[str, Any] = {"embed_dim": 128, "heads": 4, "blocks": 3, "feedforward": 512}
+SCORE = "metrics/train/transformer.json:valid_nll"
+PREFIX = "grid-"
+# Sizes by name: all are `middle` but for what the name says; a width takes its feed-forward layer along. The largest
+# come first, so that none is left running alone.
+MIDDLE: dict[str, Any] = {"embed_dim": 96, "heads": 4, "blocks": 3, "feedforward": 384}
 POINTS: dict[str, dict[str, Any]] = {
     "width-192": MIDDLE | {"embed_dim": 192, "feedforward": 768},
-    "feedforward-1024": MIDDLE | {"feedforward": 1024},
+    "width-128-heads-8": MIDDLE | {"embed_dim": 128, "heads": 8, "feedforward": 512},
+    "width-128": MIDDLE | {"embed_dim": 128, "feedforward": 512},
     "blocks-4": MIDDLE | {"blocks": 4},
+    "feedforward-768": MIDDLE | {"feedforward": 768},
     "middle": MIDDLE,
-    "heads-2": MIDDLE | {"heads": 2},
     "heads-8": MIDDLE | {"heads": 8},
-    "width-96": MIDDLE | {"embed_dim": 96, "feedforward": 384},
-    "feedforward-256": MIDDLE | {"feedforward": 256},
+    "heads-2": MIDDLE | {"heads": 2},
+    "feedforward-192": MIDDLE | {"feedforward": 192},
     "blocks-2": MIDDLE | {"blocks": 2},
-    "blocks-2-feedforward-256": MIDDLE | {"blocks": 2, "feedforward": 256},
-    "blocks-2-width-96": MIDDLE | {"blocks": 2, "embed_dim": 96, "feedforward": 384},
-    "blocks-1": MIDDLE | {"blocks": 1},
     "width-64": MIDDLE | {"embed_dim": 64, "feedforward": 256},
-    "blocks-2-width-64": MIDDLE | {"blocks": 2, "embed_dim": 64, "feedforward": 256},
+    "blocks-1": MIDDLE | {"blocks": 1},
+    "width-64-blocks-2": MIDDLE | {"embed_dim": 64, "feedforward": 256, "blocks": 2},
+    "width-48": MIDDLE | {"embed_dim": 48, "feedforward": 192},
 }
 
 
@@ -78,20 +81,11 @@ def main(arguments: list[str]) -> None:
 
 def command(name: str, seed: int) -> list[str]:
     """What queues one experiment."""
-    values = BUDGET | {"train.seed": seed} | {f"model.{key}": value for key, value in POINTS[name].items()}
+    values = {"determinism.threads": 1, "train.seed": seed}
+    values |= {f"model.{key}": size for key, size in POINTS[name].items()}
+    queue = f"-m dvc exp run --queue --name {PREFIX}{name}-seed-{seed}".split()
     settings = [part for key, value in values.items() for part in ("-S", f"{key}={value}")]
-    return [
-        sys.executable,
-        "-m",
-        "dvc",
-        "exp",
-        "run",
-        "--queue",
-        "--name",
-        f"grid-{name}-seed-{seed}",
-        *settings,
-        "evaluate@transformer",
-    ]
+    return [sys.executable, *queue, *settings, "train@transformer"]
 
 
 def collect() -> None:
@@ -100,32 +94,44 @@ def collect() -> None:
     import dvc.api
     import pandas as pd
 
+    from pianoai import windows
     from pianoai.models.transformer import Config
 
     scores = found(dvc.api.exp_show())
     if not scores:
         raise InputError("no experiment named grid-… is done: python -m benchmarks.grid queue, then dvc queue start")
-    known = pd.read_csv(RESULTS)[list(scores[0])].to_dict("records") if RESULTS.exists() else []
-    runs = {(row["name"], row["seed"]): row for row in [*known, *scores]}
+    used = sections("determinism", "train", "loss", "model"), windows.read(Path("data")).checksum
+    keys = {name: depends_on(name, *used) for name in POINTS}
+    known = pd.read_csv(RESULTS).to_dict("records") if RESULTS.exists() else []
+    earlier = [row for row in known if row["name"] in keys and row.get("key") == keys[row["name"]]]
+    runs = {(row["name"], row["seed"]): row for row in [*earlier, *scores]}
     usual = params.read("model", Config)
     configs = {name: replace(usual, **POINTS[name]) for name, _ in runs}
-    milliseconds = timed({name: random_model(config) for name, config in configs.items()})
-    rows = [row | asdict(configs[name]) | {"frame_ms": milliseconds[name]} for (name, _), row in runs.items()]
-    table = pd.DataFrame(rows).sort_values(["parameters", "seed"])
+    models = {name: random_model(config) for name, config in configs.items()}
+    milliseconds = timed(models)
+    table = pd.DataFrame(
+        {"name": name, "seed": seed, "valid_nll": row["valid_nll"], "key": keys[name]}
+        | {"parameters": models[name].metadata.parameters, "frame_ms": milliseconds[name]}
+        | POINTS[name]
+        for (name, seed), row in runs.items()
+    ).sort_values(["parameters", "name", "seed"])
     write_csv(RESULTS, table)
     picture(means(table), PICTURE)
     print(markdown(means(table)))
 
 
+def depends_on(name: str, used: dict[str, Any], data: str) -> str:
+    """A checksum of what a run depends on besides its seed: `used` parameters, its size, the data."""
+    return fingerprint(used | {"model": used["model"] | POINTS[name]}, data)
+
+
 def found(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Name, seed, validation nll and parameters of the experiments of the grid that are done."""
+    """Name, seed and validation nll of the experiments of the grid that are done."""
     scores: list[dict[str, Any]] = []
     for row in rows:
-        name, _, seed = (row.get("Experiment") or "").removeprefix("grid-").rpartition("-seed-")
-        nll = row.get(f"{METRICS}:valid.nll")
-        if name in POINTS and nll is not None:
-            count = int(row[f"{METRICS}:complexity.parameters"])
-            scores.append({"name": name, "seed": int(seed), "valid_nll": float(nll), "parameters": count})
+        name, _, seed = (row.get("Experiment") or "").removeprefix(PREFIX).rpartition("-seed-")
+        if name in POINTS and isinstance(row.get(SCORE), float):  # a text while it runs
+            scores.append({"name": name, "seed": int(seed), "valid_nll": row[SCORE]})
     return scores
 
 
@@ -137,9 +143,13 @@ def means(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def smallest(table: "pd.DataFrame") -> str:
-    """The name of the model with the fewest parameters whose nll is within NEAR of the best."""
+    """The name of the model with the fewest parameters whose nll is within NEAR of the best.
+
+    Of those that have no more than ALIKE times as many, as numbers of heads make hardly any difference, the best.
+    """
     near = table[table["valid_nll"] <= table["valid_nll"].min() + NEAR]
-    return str(near.loc[near["parameters"].idxmin(), "name"])
+    alike = near[near["parameters"] <= ALIKE * near["parameters"].min()]
+    return str(alike.loc[alike["valid_nll"].idxmin(), "name"])
 
 
 def random_model(config: "Config") -> "Model":

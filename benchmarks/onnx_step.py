@@ -86,7 +86,7 @@ class Graph:
 def build(model: Model, half: bool = True) -> bytes:
     """An ONNX model that computes `FrameModel.step` of the Transformer.
 
-    Inputs: frame (1, 88), loudness (1, 89), noise (3, 88), temperature (), position (1, 1) modulo the period of the
+    Inputs: frame (1, 88), loudness (1, 89), noise (177,), temperature (), position (1, 1) modulo the period of the
     rotations, filled (1,) places of the bag before this frame and total (1,) after it, and for each block b its keys_b
     and values_b (1, heads, window, width). Outputs: drawn (1, 88), probabilities (3, 88), now (1, 89), which is the
     new loudness, and new_keys_b and new_values_b, to be bound to the memory of keys_b and values_b.
@@ -175,7 +175,7 @@ def build(model: Model, half: bool = True) -> bytes:
     logits = graph.add("Add", linear(y, "head.out"), vector("head.out.bias"))
     before = level(graph)
     logits = graph.add("Reshape", logits, "rows")
-    third = graph.constant("third", np.array([[0], [0], [1]], np.float32))
+    third = graph.constant("third", (1 - weights["head.pull"]) * np.array([[0], [0], [1]], np.float32))
     draw(graph, graph.add("Add", logits, graph.add("Mul", before, third)), before)
     return graph.serialised()
 

@@ -71,7 +71,7 @@ class OnnxRuntime:
         self._bags = [place[0] for name, place in self._at.items() if name.startswith(("keys_", "values_"))]
         self._window = self._bags[0].shape[1]
         self._at["temperature"][...] = TEMPERATURE
-        self._noise = self._at["noise"].reshape(-1)
+        self._noise = self._at["noise"]
         self.start()
 
     def start(self) -> None:

@@ -89,6 +89,15 @@ def test_a_variation_trains_another_model_or_in_another_way(name: str, monkeypat
     assert [mark for mark, holds in MARKS.items() if holds(made)] == ([] if name == "none" else [name])
 
 
+def test_what_is_kept_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(splits: Any, settings: Settings, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
+        return {"valid_nll": 6.0, "test_nll": 5.0, "parameters": 1, "seconds": 2.0, "best_epoch": 3, "seed": seed}
+
+    monkeypatch.setattr(ablations, "run", run)
+    found = ablations.varied({}, Settings(epochs=2, dropout=0.3, transpose=6), "mse")
+    assert found == {"valid_nll": 6.0, "parameters": 1, "seconds": 2.0, "best_epoch": 3, "epochs": 2}
+
+
 def test_the_table_has_differences() -> None:
     runs = {"none": {"valid_nll": 5.6, "parameters": 766_985}, "mse": {"valid_nll": 5.654, "parameters": 766_985}}
     assert ablations.table(runs).splitlines()[2:] == [

@@ -16,8 +16,8 @@ from tests.tiny_model import save_archive
 class Recorded:
     """A player that says one probability whatever it hears."""
 
-    def __init__(self, said: float) -> None:
-        self._said = said
+    def __init__(self, said: float, drawn: float = 0.0) -> None:
+        self._said, self._drawn = said, drawn
         self.starts = self.steps = 0
 
     def start(self) -> None:
@@ -25,7 +25,7 @@ class Recorded:
 
     def step(self, frame: Floats, noise: Floats) -> tuple[Floats, Floats]:
         self.steps += 1
-        return np.zeros(88, np.float32), np.full((3, 88), self._said, np.float32)
+        return np.full(88, self._drawn, np.float32), np.full((3, 88), self._said, np.float32)
 
 
 FIGURES = {
@@ -87,6 +87,8 @@ def test_players_that_disagree_are_refused() -> None:
         runtime.compare({"ours": Recorded(0.5), "torchscript": Recorded(0.5), "onnxruntime": Recorded(0.500012)})
     with pytest.raises(InputError, match="torchscript computes something else"):
         runtime.compare({"ours": Recorded(0.5), "torchscript": Recorded(float("nan"))})
+    with pytest.raises(InputError, match=r"^torchscript draws something else in 200 of 200 frames$"):
+        runtime.compare({"ours": Recorded(0.5), "torchscript": Recorded(0.5, 64)})
 
 
 @pytest.mark.parametrize(

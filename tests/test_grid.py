@@ -15,13 +15,13 @@ from tests.test_piano_midi import TINY
 
 def test_an_experiment_has_its_name_and_its_changes() -> None:
     values = (
-        *("determinism.threads=1", "train.epochs=6", "train.batch=8", "train.seed=3"),
-        *("model.embed_dim=128", "model.heads=4", "model.blocks=1", "model.feedforward=512"),
+        *("determinism.threads=1", "train.seed=3"),
+        *("model.embed_dim=96", "model.heads=4", "model.blocks=1", "model.feedforward=384"),
     )
     assert grid.command("blocks-1", 3) == [
         *(sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", "grid-blocks-1-seed-3"),
         *(part for value in values for part in ("-S", value)),
-        "evaluate@transformer",
+        "train@transformer",
     ]
 
 
@@ -42,13 +42,30 @@ def test_the_default_is_the_smallest_that_is_near_the_best() -> None:
 
 
 def test_what_is_done_is_found_by_name() -> None:
-    def row(name: str | None, nll: float | None) -> dict[str, object]:
-        keys = ("metrics/transformer.json:valid.nll", "metrics/transformer.json:complexity.parameters")
-        return {"Experiment": name, keys[0]: nll, keys[1]: 1000}
+    def row(name: str | None, nll: float | str | None) -> dict[str, object]:
+        return {"Experiment": name, "metrics/train/transformer.json:valid_nll": nll}
 
-    rows = [row(None, 3.0), row("grid-heads-8-seed-2", 3.5), row("grid-blocks-1-seed-1", None)]
+    rows = [
+        row(None, 3.0),
+        row("grid-heads-8-seed-2", 3.5),
+        row("grid-blocks-1-seed-1", None),
+        row("grid-blocks-2-seed-1", "!"),
+    ]
     rows += [row(name, 1.0) for name in ("other", "grid-x-seed-1", "grid-heads-8")]
-    assert grid.found(rows) == [{"name": "heads-8", "seed": 2, "valid_nll": 3.5, "parameters": 1000}]
+    assert grid.found(rows) == [{"name": "heads-8", "seed": 2, "valid_nll": 3.5}]
+
+
+def test_results_of_other_parameters_are_others() -> None:
+    used = {"train": {"epochs": 4}, "model": {"blocks": 3, "dropout": 0.0}}
+    one = grid.depends_on("blocks-1", used, "data")
+    assert one == grid.depends_on("blocks-1", used | {"model": {"blocks": 2, "dropout": 0.0}}, "data")
+    others = [
+        grid.depends_on("blocks-2", used, "data"),
+        grid.depends_on("blocks-1", used, "other data"),
+        grid.depends_on("blocks-1", used | {"train": {"epochs": 5}}, "data"),
+        grid.depends_on("blocks-1", used | {"model": {"blocks": 3, "dropout": 0.1}}, "data"),
+    ]
+    assert len({one, *others}) == 5
 
 
 def test_seeds_of_one_size_make_one_row() -> None:
@@ -68,6 +85,8 @@ def test_the_smallest_is_within_a_twentieth_of_a_nat(tmp_path: Path) -> None:
     ).assign(frame_ms=[0.25, 0.5, 0.75, 1], seeds=3)
     assert grid.smallest(table) == "b"
     assert grid.smallest(table[table["name"] != "b"]) == "c"
+    assert grid.smallest(table.assign(parameters=[100, 200, 201, 202])) == "d"
+    assert grid.smallest(table.assign(parameters=[100, 200, 201, 203])) == "b"
     assert grid.markdown(table).splitlines()[3] == "| **b** | 2 | 2 | 2 | 2 | 200 | 3.140 | 3 | 0.50 |"
     grid.picture(table, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")

@@ -80,7 +80,7 @@ def test_logits_are_sums_over_lower_notes_and_over_what_is_around() -> None:
             hidden = hidden + float(following[at, other] > 0) * made.below[0, pitch - other - 1]
             hidden = hidden + float(following[at, other] > 1) * made.below[1, pitch - other - 1]
         expected = made.logits(x[at]).view(3, 88)[:, pitch] + made.out(F.gelu(hidden, approximate="tanh"))
-        expected[2] += math.log(0.4 / 0.6)
+        expected[2] += (1 - made.pull) * math.log(0.4 / 0.6)
         torch.testing.assert_close(found[at, :, pitch], expected, atol=2e-5, rtol=1e-5)
 
 
@@ -96,6 +96,10 @@ def test_loudness_is_told_relative_to_what_was_struck_last() -> None:
     expected = torch.logit(torch.tensor([64, 55, 126.5]) / 127)  # 127 is taken for 126.5
     for row in (2, 3):
         torch.testing.assert_close(found[:, row], expected[:, None].expand(3, 88), atol=1e-5, rtol=1e-5)
+    made.pull.fill_(0.25)
+    drawn_back = made.context(x, features, None)
+    torch.testing.assert_close(drawn_back[:, 2], 0.75 * found[:, 2])
+    torch.testing.assert_close(drawn_back[:, 3], found[:, 3])
 
 
 @torch.no_grad()

@@ -1,26 +1,40 @@
 import os
 from collections.abc import Sequence
 
+import pytest
 import torch
 
+from pianoai import parallel
 from pianoai.parallel import spread
+from pianoai.runtime.errors import InputError
 
 
 def doubled(things: Sequence[torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
     return [(os.getpid(), 2 * thing) for thing in things]
 
 
-def test_all_is_done_in_order_and_little_of_it_here() -> None:
+@pytest.mark.parametrize(("cores", "least", "processes"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (3, 3, 2), (3, 8, 1)])
+def test_all_is_done_in_order(cores: int, least: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cpu_count", lambda: cores)
     things = [torch.tensor([float(at), 0.5]) for at in range(7)]
-    for least, here in ((8, True), (1, os.cpu_count() == 1)):
-        made = spread(doubled, things, least)
-        assert all(torch.equal(found, 2 * thing) for (_, found), thing in zip(made, things, strict=True))
-        assert all((process == os.getpid()) == here for process, _ in made)
+    made = spread(doubled, things, least)
+    assert all(torch.equal(found, 2 * thing) for (_, found), thing in zip(made, things, strict=True))
+    assert 1 <= len({process for process, _ in made}) <= processes
+    assert all((process == os.getpid()) == (processes == 1) for process, _ in made)
 
 
-def test_each_process_has_one_thread() -> None:
-    threads = spread(lambda things: [torch.get_num_threads() for _ in things], range(4), 1)
-    assert set(threads) == {1} or os.cpu_count() == 1
+def test_each_process_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
+    assert spread(lambda things: [torch.get_num_threads() for _ in things], range(4), 1) == [1] * 4
+
+
+def test_what_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(things: Sequence[int]) -> list[int]:
+        raise InputError(f"{things[0]} is refused")
+
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
+    with pytest.raises(InputError, match=r"^0 is refused$"):
+        spread(refuse, range(4), 1)
 
 
 def test_nothing_is_made_of_nothing() -> None:

@@ -325,6 +325,28 @@ def test_the_gradient_of_the_mixture_is_that_of_its_likelihood(music: Windows) -
     torch.testing.assert_close(terms, expected_terms)
 
 
+@pytest.mark.parametrize(("examples", "penalised"), [(1, 1), (4, 1), (11, 2), (12, 3)])
+def test_one_example_in_four_is_penalised(examples: int, penalised: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = family("wgan")
+    training = module.Training(module.Model(config("wgan"), 4), config("wgan"), BUDGET, LOSS)
+    score, seen = training.critic.score, []
+
+    def counted(heard: Any, following: torch.Tensor) -> torch.Tensor:
+        seen.append((len(heard[0]), len(heard[1]), len(following)))
+        return score(heard, following)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(training.critic, "score", counted)
+    monkeypatch.setattr(training, "log", lambda *given, **options: None)
+    heard = training.critic.read(torch.rand(examples, 9, 265))
+    real, fake = torch.rand(2, examples, 9, 176).unbind(0)
+    mask = torch.ones(examples, 9)
+    penalty = training.roughness(heard, real, fake, mask)
+    assert seen == [(penalised,) * 3]
+    mask[:penalised] = 0  # the slopes of the others do not count
+    assert penalty > 0
+    assert training.roughness(heard, real, fake, mask) == 0
+
+
 def test_noise_learns_which_notes_go_together() -> None:
     """Two notes or two others at random: log 2 nats, but 4 log 2 for pitches that do not know of each other."""
     torch.manual_seed(0)
