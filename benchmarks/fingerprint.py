@@ -13,7 +13,8 @@ VERSION = 2  # of the code: one more whenever it trains another model from the s
 
 def sections(*names: str) -> dict[str, dict[str, Any]]:
     """Sections of params.yaml without what a benchmark sets itself: the seed and the number of threads."""
-    found = {name: YAML(typ="safe").load(params.PARAMS.read_text("utf-8"))[name] for name in names}
+    said = YAML(typ="safe").load(params.PARAMS.read_text("utf-8"))
+    found = {name: said[name] for name in names}
     found.get("train", {}).pop("seed", None)
     found.get("determinism", {}).pop("threads", None)
     return found
