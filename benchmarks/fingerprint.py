@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from pianoai import params
 
-VERSION = 2  # of the code: one more whenever it trains another model from the same parameters and data
+VERSION = 3  # of the code: one more whenever it trains another model from the same parameters and data
 
 
 def sections(*names: str) -> dict[str, dict[str, Any]]:

@@ -212,7 +212,7 @@ def planes(graph: Graph) -> str:
 
 def level(graph: Graph) -> str:
     """The logit (1, 1) of the level; see models.frame.level_logit."""
-    for name, value in {"softest": 0.5 / LOUDEST, "hardest": 1 - 0.5 / LOUDEST}.items():
+    for name, value in {"softest": 0.25 / LOUDEST, "hardest": 1 - 0.25 / LOUDEST}.items():
         graph.constant(name, np.array(value, np.float32))
     mean = graph.add("Clip", "level", "softest", "hardest")
     return graph.add("Log", graph.add("Div", mean, graph.add("Sub", "one", mean)))

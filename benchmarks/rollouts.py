@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from pianoai import windows
-from pianoai.metrics.stability import density, long_silence, roll_outs, standstill
+from pianoai.metrics.stability import density, long_silence, roll_outs, standstill, velocity, velocity_moves
 from pianoai.runtime import model as runtime
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import Roll
-from pianoai.runtime.sampling import CALM, TEMPERATURE
+from pianoai.runtime.sampling import Settings
 from pianoai.stage import write_json
 
 RESULTS = Path("benchmarks/results/rollouts.json")
@@ -42,9 +42,9 @@ def main(arguments: list[str]) -> None:
         prompts = [roll[:PROMPT] for roll in music.excerpts("valid", 2 * PROMPT, PROMPT, given.prompts)]
         begun: dict[str, list[Roll | None]] = {"after prompts": [*prompts], "after silence": [None] * given.silences}
         rolls = {"real music": [np.asarray(roll) for roll in music.rolls("valid")]}
-        for what, calm in (("", CALM), (PATIENT, math.inf)):
+        for what, settings in (("", Settings()), (PATIENT, Settings(calm=math.inf))):
             for name, each in begun.items():
-                rolls[name + what] = roll_outs(model, each, given.frames, TEMPERATURE, SEED, calm)
+                rolls[name + what] = roll_outs(model, each, given.frames, settings, SEED)
     except InputError as error:
         sys.exit(f"error: {error}")
     results = {name: figures(found, music.frames_per_beat) for name, found in rolls.items()}
@@ -59,6 +59,8 @@ def figures(rolls: list[Roll], frames_per_beat: int) -> dict[str, float]:
         "density": round(density(rolls), 4),
         "standstill": round(standstill(rolls, frames_per_beat), 4),
         "long_silence": round(long_silence(rolls, frames_per_beat), 4),
+        "velocity": round(velocity(rolls), 2),
+        "velocity_moves": round(velocity_moves(rolls), 3),
         "first_note": max(int(roll.any(axis=1).argmax()) if roll.any() else len(roll) for roll in rolls),
     }
 
@@ -66,13 +68,15 @@ def figures(rolls: list[Roll], frames_per_beat: int) -> dict[str, float]:
 def table(results: dict[str, dict[str, float]]) -> str:
     """A row for each kind of music, in Markdown."""
     lines = [
-        "| | notes a frame | stands still for over 4 beats, % | silent for over 4 beats, % | first note by frame |",
-        "|---|---:|---:|---:|---:|",
+        "| | notes a frame | stands still for over 4 beats, % | silent for over 4 beats, % | first note by frame "
+        "| velocity | changes by |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in sorted(results, key=lambda name: (name != "real music", PATIENT in name, name)):
         found = results[name]
         shares = " | ".join(f"{100 * found[key]:.1f}" for key in ("standstill", "long_silence"))
-        lines.append(f"| {name} | {found['density']:.2f} | {shares} | {found['first_note']} |")
+        loud = f"{found['velocity']:.0f} | {found['velocity_moves']:.1f}"
+        lines.append(f"| {name} | {found['density']:.2f} | {shares} | {found['first_note']} | {loud} |")
     return "\n".join(lines)
 
 

@@ -134,12 +134,13 @@ def rolled_out(checkpoint: "Checkpoint", data: "Windows", config: "EvaluateConfi
     from pianoai import evaluation, export
     from pianoai.metrics.likelihood import Calibration, Thresholds
     from pianoai.metrics.stability import behaviour, roll_outs
+    from pianoai.runtime.sampling import Settings
 
     rates = np.full((3, 88), 0.5, np.float32)
     description = export.describe(checkpoint, Calibration(), Thresholds(0.5, 0.5), rates, 1)
     load = partial(export.eager, checkpoint.model(), evaluation.read_description(description))
     prompts, real = evaluation.choose_prompts(data, config)
-    generated = roll_outs(load, prompts, config.frames, config.temperature, config.seed)
+    generated = roll_outs(load, prompts, config.frames, Settings(config.temperature), config.seed)
     found = behaviour(generated, real, data.frames_per_beat)
     return {key: found[key] for key in BEHAVIOUR}
 

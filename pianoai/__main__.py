@@ -105,7 +105,7 @@ def generate(options: argparse.Namespace) -> str:
     """Writes the MIDI file; returns the line that says what was made."""
     seed = sampling.new_seed() if options.seed is None else options.seed
     sampling.check(options.frames, seed)
-    sampling.Settings(options.temperature, options.top_p, options.min_p)
+    settings = sampling.Settings(options.temperature, options.top_p, options.min_p)
     if options.tempo is not None:
         midi.check_tempo(options.tempo)
     prompt, tempo = None, midi.DEFAULT_TEMPO
@@ -120,9 +120,7 @@ def generate(options: argparse.Namespace) -> str:
         if shown and (done % 16 == 0 or done == options.frames):
             print(f"\rframe {done} of {options.frames}", end="", file=sys.stderr, flush=True)
 
-    new = sampling.generate(
-        model, prompt, options.frames, options.temperature, seed, progress, options.top_p, options.min_p
-    )
+    new = sampling.generate(model, prompt, options.frames, settings, seed, progress)
     if shown:
         print(file=sys.stderr)
     roll = sampling.alone(prompt, new)

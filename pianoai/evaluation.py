@@ -22,7 +22,7 @@ from pianoai.runtime import model as runtime
 from pianoai.runtime import torchscript
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import PITCHES, Floats, Roll
-from pianoai.runtime.sampling import generate
+from pianoai.runtime.sampling import Settings
 from pianoai.windows import Windows
 
 PICTURES = 3  # continuations of each model that are drawn and written as MIDI
@@ -87,8 +87,9 @@ def evaluate(
     else:
         load = partial(runtime.load, archive)
     prompts, real = choose_prompts(windows, config)
-    generated = roll_outs(load, prompts, config.frames, config.temperature, config.seed)
-    again = generate(load(), prompts[0], config.frames // 8, config.temperature, config.seed)
+    settings = Settings(config.temperature)
+    generated = roll_outs(load, prompts, config.frames, settings, config.seed)
+    (again,) = roll_outs(load, prompts[:1], config.frames // 8, settings, config.seed)
     metrics["stability"] = rounded(
         behaviour(generated, real, windows.frames_per_beat)
         | {

@@ -70,15 +70,16 @@ def variance(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
 
 
 def velocity(logits: Tensor, level: Tensor, head: Head, true: Tensor, struck: Tensor, mask: Tensor) -> Tensor:
-    """Nats a frame of the velocities `true` (batch, time, 88), 2 to 127, of the pitches that are `struck` (1, else 0).
+    """Nats a frame of a velocity `true` (batch, time, 88), 2 to 127, of pitches that are `struck` (1, else 0).
 
+    One random number moves all pitches of a frame, so the mean over them counts: a chord says no more than a note.
     They are drawn as the `head` draws them, from `logits` and the logit of the level (batch, time, 1): what a Laplace
     distribution around `logits` moves beyond the friction is added to the level, the velocity is rounded and brought
     between the extremes. What is beyond these is thus theirs (as in Salimans et al. 2017, eq. 2, of a logistic
     distribution), and where they are the same the loss is 0.
     """
     lowest, highest = head.velocities.unbind(0)
-    counted = struck * mask[..., None]
+    counted = struck * mask[..., None] / struck.sum(-1, keepdim=True).clamp(min=1)
     at = counted > 0
     middle, before = logits[at], level.expand_as(logits)[at]
     real = torch.minimum(torch.maximum(true[at], lowest), highest)

@@ -1,10 +1,13 @@
 """Work on many things that do not hang on each other, in as many processes as there are cores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import cloudpickle
+import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
+from threadpoolctl import threadpool_limits
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,12 +21,25 @@ def spread(work: Callable[[Sequence[T]], list[R]], things: Sequence[T], least: i
     """
     shares = max(1, min(cpu_count(), len(things) // least))
     if shares == 1:
-        return work(things)
+        with one_thread():
+            return work(things)
     # As bytes: joblib itself would hand PyTorch's tensors over as shared memory, for which its processes wait for ever.
     packed = [cloudpickle.dumps((work, things[at::shares])) for at in range(shares)]
     with parallel_config("loky", inner_max_num_threads=1):
         parts = Parallel(n_jobs=shares)(delayed(unpacked)(some) for some in packed)
     return [parts[at % shares][at // shares] for at in range(len(things))]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, numerical libraries compute on one thread, as they do in the processes of `spread`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # PyTorch has an MKL of its own, which threadpoolctl does not see
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def unpacked(packed: bytes) -> list[R]:

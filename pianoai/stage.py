@@ -34,7 +34,10 @@ def record(name: str, cost: dict[str, float]) -> None:
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process in MB (10^6 bytes); 0 where the system does not tell."""
+    """Peak resident memory of this process in MB (10^6 bytes); 0 where the system does not tell.
+
+    Processes that it spreads work over are not in it.
+    """
     try:
         import resource
     except ImportError:  # not a POSIX system

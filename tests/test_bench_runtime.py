@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import players, runtime
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import Floats
+from pianoai.runtime.roll import NOISE, Floats
 from tests.tiny_model import save_archive
 
 
@@ -47,6 +47,10 @@ def test_ratios_are_ours_over_theirs() -> None:
         "frame_ratio_torchscript": 0.375,
     }
     assert runtime.TARGETS.keys() <= runtime.ratios(FIGURES).keys()
+
+
+def test_players_are_given_as_many_random_numbers_as_a_frame_takes() -> None:
+    assert players.NOISE == NOISE
 
 
 def test_the_table() -> None:

@@ -43,7 +43,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_generate_continues_the_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["generate", "prompt.mid", "-o", "new.mid", "--frames", "12", "--seed", "5"]) == 0
     prompt = notes_to_roll(PROMPT, 4)
-    new = sampling.generate(tiny_model(), prompt, 12, 1.0, 5)
+    new = sampling.generate(tiny_model(), prompt, 12, sampling.Settings(), 5)
     expected = roll_to_notes(np.vstack([prompt, new]), 4)
     notes, tempo = midi.read(Path("new.mid"))
     assert notes.tolist() == expected.tolist()
@@ -75,7 +75,7 @@ def test_generate_takes_top_p_and_min_p() -> None:
     options = ["--frames", "9", "--seed", "5", "--top-p", "0.7", "--min-p", "0.1"]
     assert cli.main(["generate", "prompt.mid", "-o", "new.mid", "--no-include-prompt", *options]) == 0
     prompt = notes_to_roll(PROMPT, 4)
-    new = sampling.generate(tiny_model(), prompt, 9, 0.9, 5, top_p=0.7, min_p=0.1)
+    new = sampling.generate(tiny_model(), prompt, 9, sampling.Settings(0.9, 0.7, 0.1), 5)
     expected = roll_to_notes(sampling.alone(prompt, new), 4)
     assert midi.read(Path("new.mid"))[0].tolist() == expected.tolist()
 

@@ -21,7 +21,7 @@ from pianoai.runtime import model as runtime
 from pianoai.runtime import scoring
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import NOISE, PITCHES, velocities
-from pianoai.runtime.sampling import generate
+from pianoai.runtime.sampling import Settings, generate
 from pianoai.windows import Windows
 from tests.test_models import CONFIGS, CRITIC
 
@@ -159,9 +159,9 @@ def test_a_gan_ships(music: Windows) -> None:
     assert shipped.metadata.noise == NOISE + 5
     assert shipped.metadata.samples == 16
     assert shipped.metadata.calibration == {"sounding": (0.9, -0.1), "struck": (1.1, 0.2)}
-    one, two = generate(shipped, None, 30, 1.0, 7), generate(shipped, None, 30, 1.0, 7)
+    one, two = generate(shipped, None, 30, Settings(), 7), generate(shipped, None, 30, Settings(), 7)
     np.testing.assert_array_equal(one, two)
-    assert not np.array_equal(one, generate(shipped, None, 30, 1.0, 8))
+    assert not np.array_equal(one, generate(shipped, None, 30, Settings(), 8))
     score = scoring.score(shipped, [np.asarray(next(music.rolls("valid")))[:40]])
     assert score["frames"] == 39
     assert np.isfinite(score["nll"])
@@ -215,7 +215,9 @@ def test_eager_step_is_the_exported_step(music: Windows) -> None:
     checkpoint = checkpoint_of("transformer", music)
     loaded = runtime.load(archive_of(checkpoint, music))
     stepping = export.eager(checkpoint.model(), loaded.metadata)
-    np.testing.assert_array_equal(generate(stepping, None, 40, 1.0, 1), generate(loaded, None, 40, 1.0, 1))
+    np.testing.assert_array_equal(
+        generate(stepping, None, 40, Settings(), 1), generate(loaded, None, 40, Settings(), 1)
+    )
 
 
 def test_multiply_adds_by_hand() -> None:
@@ -272,6 +274,7 @@ def test_evaluation_has_the_same_keys_for_all(name: str, music: Windows) -> None
             "real_long_silence",
             "real_standstill",
             "real_velocity",
+            "real_velocity_drift",
             "real_velocity_moves",
             "same_output",
             "silence",

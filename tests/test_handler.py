@@ -79,7 +79,7 @@ def test_notes_midi_and_roll_are_the_same_music(handler: Any) -> None:
     prompt = [[60, 64], [60], [67]]
     event = {"prompt": prompt, "frames": 20, "temperature": 0.9, "seed": 11, "top_p": 0.9, "min_p": 0.01}
     heard = read_frames(prompt)
-    new = sampling.generate(tiny_model(), heard, 20, 0.9, 11, top_p=0.9, min_p=0.01)
+    new = sampling.generate(tiny_model(), heard, 20, sampling.Settings(0.9, 0.9, 0.01), 11)
     expected = roll_to_notes(sampling.alone(heard, new), 4).tolist()
     answer = ask(handler, event)
     assert rows(answer["notes"]) == expected
@@ -165,7 +165,7 @@ def test_a_midi_prompt_keeps_its_tempo_and_only_its_end_is_heard(handler: Any) -
     data = base64.b64encode(midi.write(music, 75)).decode()
     answer = ask(handler, {"prompt": data, "frames": 8, "seed": 3, "format": "roll"})
     roll = notes_to_roll(music, 4)
-    assert answer["roll"] == sampling.generate(tiny_model(), roll, 8, 1.0, 3).tolist()
+    assert answer["roll"] == sampling.generate(tiny_model(), roll, 8, sampling.Settings(), 3).tolist()
     assert answer["tempo"] == 75
     heard, tempo = prompts.read(data, tiny_model().metadata)
     assert (heard[1:] == roll[-23:]).all()

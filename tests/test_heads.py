@@ -93,7 +93,7 @@ def test_loudness_is_told_relative_to_what_was_struck_last() -> None:
     plain, found = made.out(x).view(3, 3, 88), made.context(x, features, None)
     torch.testing.assert_close(found[:, :2], plain[:, :2])
     assert not plain[:, 2].any()
-    expected = torch.logit(torch.tensor([64, 55, 126.5]) / 127)  # 127 is taken for 126.5
+    expected = torch.logit(torch.tensor([64, 55, 126.75]) / 127)  # 127 is taken for 126.75
     for row in (2, 3):
         torch.testing.assert_close(found[:, row], expected[:, None].expand(3, 88), atol=1e-5, rtol=1e-5)
     made.pull.fill_(0.25)
@@ -154,6 +154,7 @@ def test_marginals_are_those_of_all_frames_together() -> None:
     before = rows(1)[0]
     before[37] = 1
     context = told(made, before)
+    level, friction = math.log(0.4 / 0.6), float(made.log_friction.detach().exp())
     silent = torch.tensor([pitch not in pitches for pitch in range(88)])
     context[silent, UNITS] = -1e4
     expected = torch.zeros(3, 88, dtype=torch.float64)
@@ -168,7 +169,8 @@ def test_marginals_are_those_of_all_frames_together() -> None:
             chance = chance * (1 if not kind else again if kind > 1 else 1 - again)
         for pitch, kind in zip(pitches, kinds, strict=True):
             if kind:
-                loud = said[2, pitch] * again_or_new(said, before, pitch)
+                beyond = F.softshrink(torch.logit(said[2, pitch]) - level, friction)
+                loud = torch.sigmoid(level + beyond).clamp(2 / 127, 1) * again_or_new(said, before, pitch)
                 loud = loud + (1 - again_or_new(said, before, pitch)) * before[pitch] / 127
                 expected[:, pitch] += chance * torch.stack([torch.tensor(1.0), said[1, pitch], loud])
     found = made.marginals(context[None], heard(before)[None], 40_000, torch.Generator().manual_seed(1))[:, 0]

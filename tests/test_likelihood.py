@@ -120,14 +120,16 @@ def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
     class Coin(FrameModel):
         def __init__(self) -> None:
             super().__init__(window=1, latent=1)
-            torch.nn.init.constant_(self.head.log_friction, -math.inf)
+            torch.nn.init.zeros_(self.head.log_friction)
 
         def forward(self, features: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
             return torch.where(latent < 0.5, -1.0, 2.0)[..., None].expand(*latent.shape[:2], 3, 88)
 
     from pianoai.dataset import Batch
 
-    batch = Batch(torch.zeros(1, 50, 265), torch.zeros(1, 50, 264), torch.ones(1, 50))
+    features = torch.zeros(1, 50, 265)
+    features[..., -1] = 0.5  # the level: its logit is 0
+    batch = Batch(features, torch.zeros(1, 50, 264), torch.ones(1, 50))
     generator = torch.Generator().manual_seed(1)
     found, again, loud, nats, velocity = likelihood.predict_window(Coin(), batch, 4000, generator)
     low, high = 1 / (1 + math.e), 1 / (1 + math.exp(-2))
@@ -135,7 +137,9 @@ def test_a_mean_over_noise_is_a_mean_of_probabilities() -> None:
     # struck again, given that it sounds: both hang on the same noise
     assert again.mean() == pytest.approx((low**2 + high**2) / (low + high), abs=0.003)
     # p(sounds) * intensity is averaged together, since both hang on the same noise
-    assert loud.mean() == pytest.approx((low**2 + high**2) / 2, abs=0.003)
-    assert velocity.mean() == pytest.approx(127 * (low + high) / 2, abs=0.4)
+    # The logit -1 is within the friction, 1, of the level; of 2 there is 1 beyond it.
+    moved = 1 / (1 + math.exp(-1))
+    assert loud.mean() == pytest.approx((low * 0.5 + high * moved) / 2, abs=0.003)
+    assert velocity.mean() == pytest.approx(127 * (0.5 + moved) / 2, abs=0.4)
     # Nothing sounds, 88 times over: the likelihood of the whole frame is averaged, not that of each pitch.
     assert nats == pytest.approx([-math.log(((1 - low) ** 88 + (1 - high) ** 88) / 2)] * 50, abs=0.1)

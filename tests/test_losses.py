@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pianoai import losses
+from pianoai.models.frame import level_logit
 from pianoai.models.heads import Independent
 
 HALF = math.log(2)
@@ -94,9 +95,30 @@ def test_a_velocity_has_the_probability_that_it_is_drawn_with(friction: float) -
         assert math.exp(-velocity_nats(0.2, level, velocity, head)) == pytest.approx(share, abs=2e-5)
     assert sum(math.exp(-velocity_nats(0.2, level, at, head)) for at in range(30, 71)) == pytest.approx(1, abs=1e-5)
     assert velocity_nats(0.2, level, 90, head) == velocity_nats(0.2, level, 70, head)
-    # 127 has no border above, and 2 none below.
-    whole = velocity_head(0.2, friction, 2, 127)
-    assert sum(math.exp(-velocity_nats(3.0, level, at, whole)) for at in range(2, 128)) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("friction", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("level", [2, 60, 126, 127])
+@torch.no_grad()
+def test_the_lowest_and_the_highest_velocity_can_stay(level: int, friction: float) -> None:
+    head, before = velocity_head(0.3, friction, 2, 127), level_logit(torch.tensor(level / 127))
+    uniform = (torch.arange(100_000) + 0.5) / 100_000
+    moved = torch.distributions.Laplace(before, 0.3).icdf(uniform)  # type: ignore[no-untyped-call]
+    drawn = head.velocity(moved, before).round()
+    chances = {at: math.exp(-velocity_nats(float(before), float(before), at, head)) for at in range(2, 128)}
+    assert sum(chances.values()) == pytest.approx(1, abs=1e-4)
+    for velocity in (2, 3, 59, 60, 125, 126, 127):
+        share = float((drawn == velocity).float().mean())
+        assert chances[velocity] == pytest.approx(share, abs=1e-4)
+    assert max(chances, key=lambda at: chances[at]) == level
+
+
+def test_a_chord_counts_as_one() -> None:
+    head, struck = velocity_head(0.4, 0.3, 2, 127), frames([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    true, logits = frames([[60.0, 80.0, 0.0], [60.0, 80.0, 0.0]]), frames([[0.1, 0.2, 5.0]] * 2)
+    found = losses.velocity(logits, torch.zeros(1, 2, 1), head, true, struck, torch.ones(1, 2)).item()
+    low, high = velocity_nats(0.1, 0.0, 60, head), velocity_nats(0.2, 0.0, 80, head)
+    assert found == pytest.approx(((low + high) / 2 + low) / 2, rel=1e-5)
 
 
 def test_scale_and_friction_are_found_from_what_they_draw() -> None:

@@ -1,8 +1,10 @@
 import os
+import re
 from collections.abc import Sequence
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from pianoai import parallel
 from pianoai.parallel import spread
@@ -23,9 +25,24 @@ def test_all_is_done_in_order(cores: int, least: int, processes: int, monkeypatc
     assert all((process == os.getpid()) == (processes == 1) for process, _ in made)
 
 
-def test_each_process_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
-    assert spread(lambda things: [torch.get_num_threads() for _ in things], range(4), 1) == [1] * 4
+def threads(things: Sequence[int]) -> list[set[int]]:
+    """The numbers of threads of PyTorch, of the MKL inside it, and of the libraries of NumPy and OpenMP."""
+    torch.ones(2, 2) @ torch.ones(2, 2)
+    mkl = re.findall(r"mkl_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())
+    pools = {int(pool["num_threads"]) for pool in threadpool_info()}
+    return [{torch.get_num_threads(), *map(int, mkl), *pools} for _ in things]
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_work_has_one_thread(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cpu_count", lambda: cores)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert spread(threads, range(4), 1) == [{1}] * 4
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

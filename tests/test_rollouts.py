@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import rollouts
 from pianoai import windows
-from pianoai.runtime.sampling import generate
+from pianoai.runtime.sampling import Settings, generate
 from pianoai.windows import Windows
 from tests.tiny_model import save_archive, tiny_model
 
@@ -23,6 +23,8 @@ def test_figures_of_rolls() -> None:
         "standstill": round((18 + 20) / 60, 4),
         "long_silence": round(18 / 60, 4),
         "first_note": 18,
+        "velocity": round((22 * 70 + 11 * 60) / 33, 2),
+        "velocity_moves": 5.0,  # 70, and 65 where there are both
     }
 
 
@@ -39,7 +41,7 @@ def test_prompts_and_silence_are_continued(
     after = [generate(tiny_model(), prompt, 30, seed=1 + at) for at, prompt in enumerate(prompts)]
     assert results["after prompts"] == rollouts.figures(after, music.frames_per_beat)
     assert results["after silence"]["rolls"] == results["after silence, never restless"]["rolls"] == 3
-    after = [generate(tiny_model(), prompt, 30, seed=1 + at, calm=1e9) for at, prompt in enumerate(prompts)]
+    after = [generate(tiny_model(), prompt, 30, Settings(calm=1e9), 1 + at) for at, prompt in enumerate(prompts)]
     assert results["after prompts, never restless"] == rollouts.figures(after, music.frames_per_beat)
     assert results["real music"]["rolls"] == len(list(music.rolls("valid")))
     assert rollouts.table(results) in capsys.readouterr().out

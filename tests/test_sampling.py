@@ -42,17 +42,17 @@ class Recorder:
 
 def test_same_seed_same_music_and_another_seed_other_music() -> None:
     model = tiny_model()
-    first = generate(model, None, 40, 1.0, 7)
+    first = generate(model, None, 40, Settings(), 7)
     assert first.shape == (40, 88)
     assert first.dtype == np.uint8
-    assert (generate(model, None, 40, 1.0, 7) == first).all()
-    assert (generate(model, None, 40, 1.0, 8) != first).any()
-    assert (generate(model, None, 25, 1.0, 7) == first[:25]).all()
+    assert (generate(model, None, 40, Settings(), 7) == first).all()
+    assert (generate(model, None, 40, Settings(), 8) != first).any()
+    assert (generate(model, None, 25, Settings(), 7) == first[:25]).all()
 
 
 def test_frames_follow_the_probabilities() -> None:
     # Of a chain that stays with 3/4 and begins with 1/4, half the cells sound in the long run.
-    music = generate(tiny_model(), None, 2000, 1.0, 3)
+    music = generate(tiny_model(), None, 2000, Settings(), 3)
     before, now = music[:-1] > 0, music[1:] > 0
     struck = music[1:] > 1
     assert (now[before].mean(), now[~before].mean()) == pytest.approx((0.75, 0.25), abs=0.01)
@@ -63,7 +63,7 @@ def test_frames_follow_the_probabilities() -> None:
 def test_temperature_scales_the_logits() -> None:
     # Of odds of 3, temperature 2 leaves sqrt(3), temperature 1/2 makes 9.
     for temperature, odds in ((2.0, 3**0.5), (0.5, 9.0)):
-        sounds = generate(tiny_model(), None, 2000, temperature, 3) > 0
+        sounds = generate(tiny_model(), None, 2000, Settings(temperature), 3) > 0
         stays = sounds[1:][sounds[:-1]].mean()
         assert stays == pytest.approx(odds / (1 + odds), abs=0.01)
 
@@ -71,18 +71,18 @@ def test_temperature_scales_the_logits() -> None:
 def test_temperature_zero_needs_no_seed_and_takes_the_likelier() -> None:
     prompt = roll((5, [0, 90]), (7, [80, 0]))
     step = Recorder()
-    music = generate(tiny_model(step), prompt, 4, 0.0, 1)
+    music = generate(tiny_model(step), prompt, 4, Settings(0.0), 1)
     assert (music == roll((5, [1, 1, 1, 1]))).all()  # stays with 3/4, is struck again with 0.4 only
-    assert (generate(tiny_model(), prompt, 4, 0, 2) == music).all()
+    assert (generate(tiny_model(), prompt, 4, Settings(0), 2) == music).all()
     assert all((noise == 0.5).all() for noise in step.noise)
     assert [float(heat) for heat in step.heat] == [1.0] * 5
-    assert (generate(tiny_model(), prompt, 4, 1e-9, 5) == music).all()
+    assert (generate(tiny_model(), prompt, 4, Settings(1e-9), 5) == music).all()
 
 
 def test_the_whole_prompt_is_fed_in_order_before_the_first_frame() -> None:
     step = Recorder()
     prompt = roll((0, [60, 1, 0, 0]), (87, [0, 0, 2, 127]))
-    music = generate(tiny_model(step), prompt, 3, 1.0, 5)
+    music = generate(tiny_model(step), prompt, 3, Settings(), 5)
     assert (np.array(step.frames) == np.vstack([prompt, music[:2]])).all()
     assert step.frames[0].dtype == np.float32
     assert [noise.dtype for noise in step.noise] == [np.float32] * 6
@@ -131,7 +131,7 @@ def test_only_choices_are_clipped_and_not_hidden_noise(top_p: float, min_p: floa
         step.noise.append(noise.copy())
         return tiny_step(frame, state, noise[:176], temperature)
 
-    generate(tiny_model(hidden, noise=270), None, 50, 1.0, 5, top_p=top_p, min_p=min_p)
+    generate(tiny_model(hidden, noise=270), None, 50, Settings(1.0, top_p, min_p), 5)
     free = np.array([uniform(270, 5, at) for at in range(50)])
     noise = np.array(step.noise)
     np.testing.assert_array_equal(noise[:, 177:], free[:, 177:])
@@ -155,9 +155,9 @@ def test_velocities_come_from_the_nucleus_of_what_is_likely_enough(top_p: float,
 
 def test_an_edge_of_a_half_takes_the_likelier() -> None:
     prompt = roll((5, [0, 90]), (7, [80, 0]))
-    certain = generate(tiny_model(), prompt, 6, 0.0)
+    certain = generate(tiny_model(), prompt, 6, Settings(0.0))
     for top_p, min_p in ((0.4, 0.0), (0.5, 0.0), (1.0, 1.0)):
-        assert (generate(tiny_model(), prompt, 6, 1.0, 3, top_p=top_p, min_p=min_p) == certain).all()
+        assert (generate(tiny_model(), prompt, 6, Settings(1.0, top_p, min_p), 3) == certain).all()
 
 
 def test_random_numbers_go_on_where_they_stopped() -> None:
@@ -218,7 +218,7 @@ def test_reading_is_stepping_without_drawing_and_a_kept_state_lasts() -> None:
 
 def test_an_empty_prompt_is_one_silent_frame() -> None:
     silence = np.zeros((1, 88), np.uint8)
-    alike = [generate(tiny_model(), prompt, 9, 1.0, 4) for prompt in (None, silence[:0], silence)]
+    alike = [generate(tiny_model(), prompt, 9, Settings(), 4) for prompt in (None, silence[:0], silence)]
     assert (alike[0] == alike[1]).all()
     assert (alike[0] == alike[2]).all()
 
@@ -227,7 +227,7 @@ def test_of_a_long_prompt_only_eight_windows_are_heard() -> None:
     step = Recorder()
     prompt = np.zeros((30, 88), np.uint8)
     prompt[:, 2] = np.arange(60, 90)
-    generate(tiny_model(step), prompt, 1, 1.0, 0)
+    generate(tiny_model(step), prompt, 1, Settings(), 0)
     assert [frame[2] for frame in step.frames] == list(range(66, 90))  # 8 windows of 3 frames
 
 
@@ -237,7 +237,7 @@ def test_nothing_is_held_after_silence() -> None:
         cells[:2] = 300, -4
         return cells, np.zeros((3, 88), np.float32), state
 
-    music = generate(tiny_model(sloppy), roll((9, [50])), 3, 1.0, 0)
+    music = generate(tiny_model(sloppy), roll((9, [50])), 3)
     assert music[:, 0].tolist() == [127] * 3
     assert music[:, 1].tolist() == [0] * 3
     assert music[:, 9].tolist() == [1, 1, 1]
@@ -261,21 +261,32 @@ def test_progress_is_told_every_frame() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("frames", value) for value in (0, -1, 100_001, 1.0, "4", True, None)),
         *(("temperature", value) for value in (-0.1, 5.01, float("nan"), float("inf"), "1", True, None)),
-        *(("seed", value) for value in (-1, 2**63, 0.5, "1", False)),
         *(("top_p", value) for value in (0, -0.1, 1.1, float("nan"), "1", True, None)),
         *(("min_p", value) for value in (-0.1, 1.1, float("nan"), "1", True, None)),
+        *(("calm", value) for value in (-0.1, float("nan"), "1", True, None)),
+    ],
+)
+def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"^{name} must be"):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("frames", value) for value in (0, -1, 100_001, 1.0, "4", True, None)),
+        *(("seed", value) for value in (-1, 2**63, 0.5, "1", False)),
     ],
 )
 def test_arguments_out_of_range_are_named(name: str, value: Any) -> None:
-    arguments: dict[str, Any] = {"frames": 1, "temperature": 1.0, "seed": 0} | {name: value}
+    arguments: dict[str, Any] = {"frames": 1, "seed": 0} | {name: value}
     with pytest.raises(InputError, match=rf"^{name} must be"):
         generate(tiny_model(), None, **arguments)
 
 
 def test_the_ends_of_the_ranges_are_allowed() -> None:
-    assert len(generate(tiny_model(), None, 1, 5, 2**63 - 1)) == 1
+    assert len(generate(tiny_model(), None, 1, Settings(5), 2**63 - 1)) == 1
     assert 0 <= new_seed() < 2**32
 
 

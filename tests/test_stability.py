@@ -12,7 +12,7 @@ from pianoai.metrics.stability import (
     velocity_moves,
 )
 from pianoai.runtime.roll import Roll, runs
-from pianoai.runtime.sampling import generate
+from pianoai.runtime.sampling import Settings, generate
 from tests.tiny_model import tiny_model
 
 
@@ -66,6 +66,7 @@ def test_drift_is_the_last_quarter_less_the_first() -> None:
     assert (found["long_silence"], found["real_long_silence"]) == (0, 0)
     assert (found["velocity"], found["real_velocity"]) == (380 / 6, 60)
     assert found["velocity_drift"] == 70 - 60
+    assert found["real_velocity_drift"] == 0 - 60  # of two frames, the last of which is silent
 
 
 def test_moves_of_velocity() -> None:
@@ -77,6 +78,6 @@ def test_moves_of_velocity() -> None:
 
 def test_prompts_and_silence_are_continued_in_their_order() -> None:
     prompts = [None if at % 3 == 0 else roll([[60, at], [1]]) for at in range(19)]
-    found = roll_outs(tiny_model, prompts, 12, 0.9, 5)
-    expected = [generate(tiny_model(), prompt, 12, 0.9, 5 + at) for at, prompt in enumerate(prompts)]
+    found = roll_outs(tiny_model, prompts, 12, Settings(0.9), 5)
+    expected = [generate(tiny_model(), prompt, 12, Settings(0.9), 5 + at) for at, prompt in enumerate(prompts)]
     np.testing.assert_array_equal(found, expected)

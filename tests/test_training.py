@@ -13,7 +13,7 @@ import torch
 
 from pianoai import checkpoint, collection, windows
 from pianoai.checkpoint import Checkpoint, family
-from pianoai.dataset import RollDataset, batches, collate, transposed
+from pianoai.dataset import Batch, RollDataset, batches, collate, transposed
 from pianoai.losses import LossConfig
 from pianoai.metrics import likelihood
 from pianoai.metrics.likelihood import predict
@@ -307,6 +307,18 @@ def test_loss_is_the_weighted_sum_of_its_terms(music: Windows) -> None:
     expected = sum(weight * terms[name] for name, weight in asdict(weights).items())
     assert total.item() == pytest.approx(float(expected))
     assert min(float(value) for value in terms.values()) > 0
+
+
+def test_predicted_intensity_has_friction() -> None:
+    head = Independent()
+    torch.nn.init.zeros_(head.log_friction)
+    features, targets = torch.zeros(1, 1, 265), torch.zeros(1, 1, 264)
+    features[..., -1] = 0.5  # the level: its logit is 0
+    logits = torch.zeros(1, 1, 3, PITCHES)
+    logits[0, 0, 2, :44], logits[0, 0, 2, 44:] = 0.9, 1 + math.log(3)  # within the friction, 1; beyond by log 3
+    _, terms = frame_losses(logits, Batch(features, targets, torch.ones(1, 1)), LOSS, head)
+    # Nothing came; a pitch sounds with a chance of 1/2, and is then predicted as loud as 1/2 or 3/4.
+    assert terms["mse"].item() == pytest.approx(((1 / 4) ** 2 + (3 / 8) ** 2) / 2)
 
 
 def test_the_gradient_of_the_mixture_is_that_of_its_likelihood(music: Windows) -> None:

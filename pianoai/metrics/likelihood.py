@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pianoai.dataset import Batch, batches
 from pianoai.models.base import FrameModel
-from pianoai.models.frame import PLANES, expected_intensity, level_logit, split_planes
+from pianoai.models.frame import expected_intensity, level_before, split_planes
 from pianoai.models.heads import NoteByNote
 from pianoai.models.objective import frame_nats
 from pianoai.runtime.roll import CERTAIN, HELD, LOUDEST, PITCHES, Floats, Roll, intensity, levels
@@ -111,12 +111,13 @@ def predict_window(
     for context in model.imagine(batch.features, samples, generator):
         logits = model.head(context, batch.targets)
         nats.append(frame_nats(logits, batch)[0])
-        velocity += model.head.velocity(logits[0, :, 2], level_logit(batch.features[0, :, PLANES:]))
+        predicted = model.head.velocity(logits[0, :, 2], level_before(batch.features[0]))
+        velocity += predicted
         if isinstance(model.head, NoteByNote):
             total += model.head.marginals(context[0], batch.features[0], samples, generator)
         else:
             sounds, again, _ = torch.sigmoid(logits)[0].unbind(-2)
-            loud = expected_intensity(logits, split_planes(batch.features))[0]
+            loud = expected_intensity(logits[0], split_planes(batch.features[0]), predicted / LOUDEST)
             total += torch.stack([sounds, sounds * again, sounds * loud])
     sounds, both, loudness = (total / len(nats)).numpy()
     mixture = np.log(len(nats)) - torch.logsumexp(-torch.stack(nats).double(), 0)

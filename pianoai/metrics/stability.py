@@ -8,8 +8,8 @@ from tqdm import tqdm
 from pianoai.parallel import spread
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model
-from pianoai.runtime.roll import HELD, LOUDEST, Roll, levels, runs
-from pianoai.runtime.sampling import CALM, generate
+from pianoai.runtime.roll import HELD, LOUDEST, SILENT, Roll, levels, runs
+from pianoai.runtime.sampling import Settings, generate
 
 LASTING = 4  # beats after which the same notes are a standstill
 TOGETHER = 8  # prompts that are worth a process of their own
@@ -19,9 +19,8 @@ def roll_outs(
     load: Callable[[], Model],
     prompts: Sequence[Roll | None],
     frames: int,
-    temperature: float,
+    settings: Settings,
     seed: int,
-    calm: float = CALM,
 ) -> list[Roll]:
     """A continuation of `frames` frames for each prompt, each with a seed of its own, made on all cores.
 
@@ -31,7 +30,7 @@ def roll_outs(
     def continued(numbered: Sequence[tuple[int, Roll | None]]) -> list[Roll]:
         model = load()
         some = tqdm(numbered, desc="continuing prompts", unit="prompt", disable=numbered[0][0] > 0)
-        return [generate(model, prompt, frames, temperature, seed + at, calm=calm) for at, prompt in some]
+        return [generate(model, prompt, frames, settings, seed + at) for at, prompt in some]
 
     return spread(continued, list(enumerate(prompts)), TOGETHER)
 
@@ -40,17 +39,16 @@ def behaviour(rolls: list[Roll], real: list[Roll], frames_per_beat: int) -> dict
     """Density and silence of generated rolls (frames, 88), their drift, and how much they stand still.
 
     density: notes that sound, per frame; density_ratio: that of the roll-outs over that of real music.
-    Drift is the last quarter of a roll-out less its first quarter. velocity, velocity_moves, standstill and
-    long_silence: see there, and what they are in real music; longest_repeat: the longest run of frames with the same
-    notes in any roll-out.
+    Drift is the last quarter of a roll-out less its first quarter. velocity (0 without strikes), its drift,
+    velocity_moves, standstill and long_silence: see there, and what they are in real music; longest_repeat: the longest
+    run of frames with the same notes in any roll-out.
     """
     if not density(real):
         raise InputError(
             "evaluate: the passages after the prompts are silent; raise evaluate.rollouts or give more music"
         )
-    quarter = len(rolls[0]) // 4
-    first = [roll[:quarter] for roll in rolls]
-    last = [roll[-quarter:] for roll in rolls]
+    first, last = quarters(rolls)
+    real_first, real_last = quarters(real)
     return {
         "density": density(rolls),
         "density_ratio": density(rolls) / density(real),
@@ -60,6 +58,7 @@ def behaviour(rolls: list[Roll], real: list[Roll], frames_per_beat: int) -> dict
         "velocity": velocity(rolls),
         "real_velocity": velocity(real),
         "velocity_drift": velocity(last) - velocity(first),
+        "real_velocity_drift": velocity(real_last) - velocity(real_first),
         "velocity_moves": velocity_moves(rolls),
         "real_velocity_moves": velocity_moves(real),
         "standstill": standstill(rolls, frames_per_beat),
@@ -68,6 +67,13 @@ def behaviour(rolls: list[Roll], real: list[Roll], frames_per_beat: int) -> dict
         "real_long_silence": long_silence(real, frames_per_beat),
         "longest_repeat": max(int(runs(roll).max(initial=0)) for roll in rolls),
     }
+
+
+def quarters(rolls: list[Roll]) -> tuple[list[Roll], list[Roll]]:
+    """The first quarter of each roll, and the last."""
+    parts = [max(1, len(roll) // 4) for roll in rolls]
+    first = [roll[:part] for roll, part in zip(rolls, parts, strict=True)]
+    return first, [roll[-part:] for roll, part in zip(rolls, parts, strict=True)]
 
 
 def density(rolls: list[Roll]) -> float:
@@ -103,8 +109,8 @@ def long_silence(rolls: list[Roll], frames_per_beat: int) -> float:
     """Share of frames in silences of over 4 beats."""
     lost = 0
     for roll in rolls:
-        quiet = np.pad(~roll.any(axis=1), 1).astype(np.int8)
-        begins, ends = np.flatnonzero(np.diff(quiet)).reshape(-1, 2).T
-        lengths = ends - begins
-        lost += int(lengths[lengths > LASTING * frames_per_beat].sum())
+        loudest: Roll = roll.max(axis=1, keepdims=True)
+        lengths = runs(loudest)
+        quiet = lengths[loudest[np.cumsum(lengths) - lengths, 0] == SILENT]
+        lost += int(quiet[quiet > LASTING * frames_per_beat].sum())
     return lost / max(sum(map(len, rolls)), 1)

@@ -193,7 +193,7 @@ class AdversarialTraining(pl.LightningModule):
         raise NotImplementedError
 
     def roughness(self, heard: tuple[Tensor, Tensor], real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
-        """What the critic minimises besides, from the planes (batch, time, 264) that it compares."""
+        """What the critic minimises besides, from the planes (batch, time, 176) that it compares."""
         return torch.zeros(())
 
     def imagine(self, batch: Batch) -> Tensor:
@@ -224,13 +224,13 @@ class AdversarialTraining(pl.LightningModule):
         terms |= {"adversarial": adversarial.detach(), "critic": loss.detach()}
         terms["gap"] = masked_mean(real - drawn, batch.mask).detach()
         if index % MEASURED == 0:
-            terms["adversarial_gradient"] = self.pull(self.config.adversarial * adversarial)
+            terms["adversarial_gradient"] = self.gradient_norm(self.config.adversarial * adversarial)
         terms["gradient"] = self.descend(generator, total + self.config.adversarial * adversarial)
         for scheduler in self.lr_schedulers():  # type: ignore[union-attr]
             scheduler.step()
         self.log_dict({f"train_{name}": value for name, value in terms.items()}, on_epoch=True, on_step=False)
 
-    def pull(self, loss: Tensor) -> Tensor:
+    def gradient_norm(self, loss: Tensor) -> Tensor:
         """The norm of the generator's gradient of one part of what it minimises."""
         slopes = torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True, allow_unused=True)
         return nn.utils.get_total_norm([slope for slope in slopes if slope is not None])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pianoai.models.base import FrameModel, State
-from pianoai.models.frame import PLANES, level_logit, split_planes
+from pianoai.models.frame import level_before, split_planes
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES, Roll
 
 
@@ -38,7 +38,7 @@ class Model(FrameModel):
         # A note that goes on keeps its intensity.
         kept = now.clamp(1e-3, 1 - 1e-3)
         loud = torch.where(now > 0, torch.log(kept / (1 - kept)), self.odds[3])
-        return torch.stack([sounds, again, loud, level_logit(features[..., PLANES:]).expand_as(loud)], -2)
+        return torch.stack([sounds, again, loud, level_before(features).expand_as(loud)], -2)
 
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """See FrameModel.forward; `latent` is not used."""

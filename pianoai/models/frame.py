@@ -8,7 +8,7 @@ from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, LOUDEST, PITCHES
 PLANES = 3 * PITCHES  # of a frame: sounding, struck, intensity
 FEATURES = PLANES + 1  # of a frame that a model reads: its planes, and its level
 KINDS = 2  # of what is seen of a pitch besides how loud it is: it sounds, it is struck
-# Rows of logits: sounds, is struck again if it sounds and sounded before, and the median of its intensity if struck.
+# Rows of logits: sounds; is struck again if it sounds and sounded before; what its intensity is drawn around if struck.
 OUTPUTS = 3
 RARELY = -3.0  # the logit of about one pitch in twenty
 
@@ -78,9 +78,14 @@ def split_logits(out: Tensor) -> Tensor:
 
 
 def level_logit(level: Tensor) -> Tensor:
-    """The logit of an intensity, which is finite for all velocities."""
-    level = torch.clamp(level, 0.5 / LOUDEST, 1 - 0.5 / LOUDEST)
+    """The logit of an intensity; that of the loudest velocity is finite, and still rounded to it."""
+    level = torch.clamp(level, 0.25 / LOUDEST, 1 - 0.25 / LOUDEST)
     return torch.log(level / (1 - level))
+
+
+def level_before(features: Tensor) -> Tensor:
+    """The logit (…, 1) of the level, from features (…, 265) of a frame."""
+    return level_logit(features[..., PLANES:])
 
 
 def relative(logits: Tensor, features: Tensor, pull: Tensor) -> Tensor:
@@ -88,18 +93,19 @@ def relative(logits: Tensor, features: Tensor, pull: Tensor) -> Tensor:
 
     Of the level's own logit the share `pull` is taken off: where it is high, what comes is rather lower.
     """
-    before = level_logit(features[..., PLANES:]).unsqueeze(-1).expand_as(logits[..., KINDS:, :])
+    before = level_before(features).unsqueeze(-1).expand_as(logits[..., KINDS:, :])
     return torch.cat([logits[..., :KINDS, :], logits[..., KINDS:, :] + (1 - pull) * before, before], -2)
 
 
-def expected_intensity(logits: Tensor, planes: Tensor) -> Tensor:
+def expected_intensity(logits: Tensor, planes: Tensor, loud: Tensor) -> Tensor:
     """Intensities (…, 88) of pitches if they sound, from logits (…, 3, 88) and planes (…, 3, 88) of the frame before.
 
-    What sounds already and is not struck again stays as loud as it is.
+    Those that are struck have the intensities `loud` (…, 88); what sounds already and is not struck again stays as
+    loud as it is.
     """
-    _, again, intensity = torch.sigmoid(logits).unbind(-2)
+    again = torch.sigmoid(logits[..., 1, :])
     before, _, now = planes.unbind(-2)
-    return intensity + before * (1 - again) * (now - intensity)
+    return loud + before * (1 - again) * (now - loud)
 
 
 def drawn_planes(logits: Tensor, before: Tensor, sounds: Tensor, again: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from pianoai.models.frame import (
 )
 from pianoai.runtime.roll import HELD, LOUDEST, NO_NOTE, PITCHES, SOFTEST
 
-SCALE = 0.3  # of the logit of an intensity, at first: half of all velocities are then within some 7 of the median
+SCALE = 0.3  # of the logit of an intensity, and friction, at first: the level then stays with a chance of 1 - 1 / e
 TOLD = 4  # numbers that every pitch is told of what the model remembers
 MIXED = 16  # numbers of a pitch between the two layers that look at its surroundings
 
@@ -213,7 +213,8 @@ class NoteByNote(Head):
             # What notes 1, 2, … semitones below add, the nearest last.
             added = sum(notes[kind, ..., :pitch] @ self.below[kind, :pitch].flip(0) for kind in range(KINDS))
             said = self.given_notes(context[:, pitch : pitch + 1], torch.as_tensor(added).unsqueeze(-2))
-            intensity = expected_intensity(said, planes[..., pitch : pitch + 1])[..., 0]  # (samples, frames)
+            loud = self.velocity(said[..., KINDS, :], context[:, pitch, -1:]) / LOUDEST
+            intensity = expected_intensity(said, planes[..., pitch : pitch + 1], loud)[..., 0]  # (samples, frames)
             sounds, again = torch.sigmoid(said[..., :KINDS, 0]).unbind(-1)
             found[:, :, pitch] = torch.stack([sounds, sounds * again, sounds * intensity]).mean(1)
             chance = torch.rand(2, samples, frames, generator=generator)

@@ -13,7 +13,7 @@ from pianoai import losses
 from pianoai.dataset import Batch
 from pianoai.losses import LossConfig
 from pianoai.models.base import FrameModel
-from pianoai.models.frame import PLANES, expected_intensity, level_logit, split_planes
+from pianoai.models.frame import expected_intensity, level_before, split_planes
 from pianoai.models.heads import Head
 from pianoai.params import bounded
 from pianoai.runtime.roll import CERTAIN, LOUDEST, LOWEST_PITCH, PITCHES
@@ -48,21 +48,16 @@ def frame_losses(logits: Tensor, batch: Batch, weights: LossConfig, head: Head) 
     """
     sounds, struck, intensity = split_planes(batch.targets).unbind(-2)
     logits_sounds, logits_struck, logits_intensity = logits.unbind(-2)
-    predicted = torch.sigmoid(logits_sounds) * expected_intensity(logits, split_planes(batch.features))
+    level = level_before(batch.features)
+    loud = head.velocity(logits_intensity, level) / LOUDEST
+    predicted = torch.sigmoid(logits_sounds) * expected_intensity(logits, split_planes(batch.features), loud)
     terms = {
         "sounding": losses.sounding(logits_sounds, sounds, batch.mask),
         "struck": losses.struck(logits_struck, struck, sounds * before(batch), batch.mask),
         "mse": losses.mse(predicted, intensity, batch.mask),
         "cosine": losses.cosine(predicted, intensity, batch.mask),
         "variance": losses.variance(predicted, intensity, batch.mask),
-        "velocity": losses.velocity(
-            logits_intensity,
-            level_logit(batch.features[..., PLANES:]),
-            head,
-            LOUDEST * intensity,
-            struck,
-            batch.mask,
-        ),
+        "velocity": losses.velocity(logits_intensity, level, head, LOUDEST * intensity, struck, batch.mask),
     }
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))
     return total, {name: value.detach() for name, value in terms.items()}

@@ -37,8 +37,8 @@ class Training(AdversarialTraining):
     def roughness(self, heard: tuple[Tensor, Tensor], real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
         """The penalty on the slope of f between real and drawn frames; it is logged.
 
-        Its mean is estimated on one example in PENALISED, or on the first: a second derivative is dear, and an example
-        has hundreds of frames.
+        Its mean is estimated on one example in PENALISED, at least one: a second derivative is dear, and an example has
+        hundreds of frames.
         """
         some = slice(max(1, len(mask) // PENALISED))
         heard, real, fake, mask = (heard[0][some], heard[1][some]), real[some], fake[some], mask[some]

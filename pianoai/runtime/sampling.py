@@ -1,5 +1,6 @@
 """Continues a prompt with a model, frame by frame; the same seed gives the same music."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,17 +38,18 @@ PROMPT_WINDOWS = 8  # of a longer prompt only so many windows are heard
 class Settings:
     """How frames are drawn. Raises InputError that begins with the name of the setting that is out of range."""
 
-    temperature: float = TEMPERATURE  # 0 to 5
+    temperature: float = TEMPERATURE  # 0 to 5; at 0 whatever has a probability above 1/2 is taken
     top_p: float = 1.0  # above 0, up to 1
     min_p: float = 0.0  # 0 to 1
-    calm: float = CALM  # beats for which the same notes may sound before a change is made likelier
+    calm: float = CALM  # beats for which the same notes may sound before a change is made likelier; 0 to infinity
 
     def __post_init__(self) -> None:
-        for name, least, most in (("temperature", 0.0, HOTTEST), ("top_p", 0.0, 1.0), ("min_p", 0.0, 1.0)):
+        ranges = {"temperature": HOTTEST, "top_p": 1.0, "min_p": 1.0, "calm": math.inf}
+        for name, most in ranges.items():
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not least <= value <= most:
-                raise InputError(f"{name} must be a number from {least:g} to {most:g}, not {shown(value)}")
+            if not number or not 0 <= value <= most:
+                raise InputError(f"{name} must be a number from 0 to {most:g}, not {shown(value)}")
         if not self.top_p:
             raise InputError("top_p must be above 0: nothing may be drawn from an empty nucleus")
 
@@ -72,13 +74,16 @@ class Settings:
 
     @property
     def tail(self) -> float:
-        """The share of either end of a velocity's distribution that is not drawn.
+        """The share of either end of the distribution that moves loudness that is not drawn.
 
-        It is symmetrical and has one peak, so its nucleus is the middle with the mass top_p. Where the share u lies
-        below, up to half, the density of a Laplace distribution is 2 u times its peak, and min-p sampling keeps what is
-        at least min_p.
+        That is a Laplace distribution: its nucleus is the middle with the mass top_p, and where the share u lies below,
+        up to half, its density is 2 u times its peak, of which min-p sampling keeps what is at least min_p. What is
+        drawn of velocities then is the middle of theirs, as the one grows with the other.
         """
         return max(1 - self.top_p, self.min_p) / 2
+
+
+USUAL = Settings()
 
 
 def shown(value: object) -> str:
@@ -104,25 +109,20 @@ def generate(
     model: Model,
     prompt: Roll | None,
     frames: int,
-    temperature: float = TEMPERATURE,
+    settings: Settings = USUAL,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    calm: float = CALM,
 ) -> Roll:
     """The `frames` frames, ``(frames, 88)``, that follow `prompt` ``(any, 88)``.
 
     Without a prompt the music follows one silent frame. Every prompt frame is fed, because old
     frames speak through the deeper layers; of a prompt longer than 8 windows only the last 8 windows are.
     A held cell in the first generated frame belongs to a note of the prompt (see `alone`).
-    Temperature 0 takes whatever has a probability above 1/2, and no chance is left, so the seed
-    does not matter. `progress` is told how many frames are done.
+    At temperature 0 no chance is left, so the seed does not matter. `progress` is told how many frames are done.
 
-    Raises InputError: see `check`, `Settings`; and if the model computes something that is no number.
+    Raises InputError: see `check`; and if the model computes something that is no number.
     """
     check(frames, seed)
-    settings = Settings(temperature, top_p, min_p, calm)
     heard = np.zeros((1, PITCHES), np.uint8) if prompt is None or not len(prompt) else prompt
     heard = heard[-PROMPT_WINDOWS * model.metadata.window :]
     state = model.read(heard[:-1], model.start())
