@@ -67,7 +67,7 @@ bench-ablations: install  ## the same without one ingredient after another: make
 	@test -n "$(MAT)" || { echo "error: name the file: make bench-ablations MAT=Piano_midi.mat" >&2; exit 1; }
 	$(RUN) python -m benchmarks.ablations --mat "$(MAT)"
 
-bench-families: install  ## train each of the three families with three seeds, and compare them (40 minutes)
+bench-families: install  ## train each of the three families, and a GAN without a critic, with three seeds (70 minutes)
 	$(RUN) dvc repro window
 	$(RUN) python -m benchmarks.families
 

@@ -1,6 +1,6 @@
 """The three families of params.yaml trained with several seeds, so that a difference can be told from chance.
 
-python -m benchmarks.families                                        three seeds each, some 50 minutes on two cores
+python -m benchmarks.families                                        three seeds each, some 70 minutes on two cores
 python -m benchmarks.families --families gan wgan --seeds 1 2
 
 `no-critic` is the GAN with a weight of 0 for what its critic says: what is left is the generator and the loss terms.

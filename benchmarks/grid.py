@@ -189,26 +189,49 @@ def timed(models: "dict[str, Model]") -> dict[str, float]:
 
 
 def picture(table: "pd.DataFrame", path: Path) -> None:
-    """The curve: nll against parameters and against milliseconds a frame, with the line that is near enough."""
+    """The curve: nll against parameters and against milliseconds a frame, with the line that is near enough.
+
+    A model with several seeds is a full circle, one with a single seed a ring; the smallest that is near enough is red.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    chosen = smallest(table)
+    figure, panels = plt.subplots(1, 2, figsize=(12, 5), sharey=True, layout="constrained")
     for panel, key, label in zip(
         panels, ("parameters", "frame_ms"), ("parameters", "ms a frame on the runtime, one thread"), strict=True
     ):
-        panel.scatter(table[key], table["valid_nll"], color="steelblue")
-        for row in table.itertuples():
-            panel.annotate(row.name, (getattr(row, key), row.valid_nll), (4, 4), textcoords="offset points", fontsize=8)
-        panel.axhline(table["valid_nll"].min() + NEAR, color="crimson", linewidth=1)
+        panel.axhline(table["valid_nll"].min() + NEAR, color="grey", linewidth=1, label=f"{NEAR} above the best")
         panel.set_xlabel(label)
-        panel.margins(x=0.15)
+        panel.margins(x=0.2)
+        for row in table.itertuples():
+            colour = "crimson" if row.name == chosen else "steelblue"
+            place = getattr(row, key), row.valid_nll
+            panel.plot(*place, "o", color=colour, fillstyle="full" if row.seeds > 1 else "none")
     panels[0].set_ylabel("nats a frame, validation")
+    panels[0].set_xscale("log")
+    panels[1].legend(loc="upper right")
+    figure.canvas.draw()
+    for panel, key in zip(panels, ("parameters", "frame_ms"), strict=True):
+        taken: list[Any] = [line.get_window_extent() for line in panel.get_lines()[1:]]
+        for row in table.itertuples():
+            taken.append(write_beside(panel, row.name, (getattr(row, key), row.valid_nll), taken))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90, metadata={"Software": None})
     plt.close(figure)
+
+
+def write_beside(panel: Any, text: str, place: tuple[float, float], taken: list[Any]) -> Any:
+    """Write beside a point, where that covers nothing of what is taken if it can be; the box that it takes."""
+    for x, y, side in ((6, -3, "left"), (-6, -3, "right"), (0, 7, "center"), (0, -13, "center"), (6, 7, "left")):
+        label = panel.annotate(text, place, (x, y), textcoords="offset points", fontsize=8, ha=side)
+        box = label.get_window_extent()
+        if not any(box.overlaps(other) for other in taken):
+            return box
+        label.remove()
+    return panel.annotate(text, place, (6, -13), textcoords="offset points", fontsize=8).get_window_extent()
 
 
 def markdown(table: "pd.DataFrame") -> str:

@@ -2,13 +2,15 @@
 
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks import cost, why_not_torch
+from benchmarks import cost, pauses, why_not_torch
 from pianoai.runtime.errors import InputError
 from tests.test_template import TEMPLATE
+from tests.tiny_model import tiny_model
 
 
 def test_costs_worked_out_by_hand() -> None:
@@ -55,3 +57,25 @@ def test_without_strip_a_library_is_taken_as_it_is(tmp_path: Path, monkeypatch: 
 def test_the_table() -> None:
     lines = why_not_torch.table([("size, MB", 413.6, "250 unpacked"), ("seconds", 1.171, "")]).splitlines()
     assert lines[1:] == ["|---|---:|---|", "| size, MB | 414 | 250 unpacked |", "| seconds | 1.17 |  |"]
+
+
+def test_frames_after_a_pause_are_timed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that a pause advances by a second and a frame by as many as have been drawn since."""
+    monkeypatch.setattr(pauses, "PAUSES", 5)
+    since = 0
+    clock = 0.0
+
+    def rest() -> None:
+        nonlocal since
+        since = 0
+
+    def frames(*_: object) -> Iterator[None]:
+        nonlocal since, clock
+        while True:
+            since += 1
+            clock += since
+            yield None
+
+    monkeypatch.setattr("benchmarks.pauses.sampling.play", frames)
+    monkeypatch.setattr(pauses, "thread_time", lambda: clock)
+    assert pauses.after(tiny_model(), rest) == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]

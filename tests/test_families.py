@@ -181,11 +181,12 @@ def test_a_wrong_setting_is_named(project: Path, change: str, message: str) -> N
         search.main(["gan", "--threads", "2", "--set", change])
 
 
-def test_the_readme_quotes_three_seeds_of_each_family() -> None:
+def test_the_readme_quotes_three_seeds_of_each_family_and_of_the_control() -> None:
     results = json.loads((ROOT / families.RESULTS).read_text("utf-8"))
-    assert sorted(results) == sorted(SECTIONS)
+    assert sorted(results) == sorted(families.RUNS)
     assert families.table(results) in (ROOT / "README.md").read_text("utf-8")
-    for found in results.values():
+    for name, found in results.items():
         assert [run["seed"] for run in found["seeds"]] == [1, 2, 3]
         assert families.summary(found["seeds"]) == {key: found[key] for key in ("mean", "spread")}
-        assert all(0.5 < run["density_ratio"] < 1.5 for run in found["seeds"])
+        if name in SECTIONS:
+            assert all(0.5 < run["density_ratio"] < 1.5 for run in found["seeds"])
