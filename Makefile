@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 RUN := PATH="$(BIN):$$PATH"
+PORT ?= 9101
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-ablations bench-families bench-rollouts clean
+.PHONY: help install repro reproduce verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-ablations bench-families bench-rollouts s3 push pull audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +23,9 @@ repro: install  ## run the pipeline: from music to lambda_pkg/function.zip, veri
 	$(RUN) dvc repro
 	$(RUN) python -m stages.verify
 	@$(BIN)/python -m pianoai.summary
+
+reproduce: install  ## run everything again, and say what equals the committed results and whether the rest agrees
+	$(RUN) python -m pianoai.reproduction
 
 verify: install  ## run lambda_pkg/function.zip as Lambda would, measure it, and hold it to its limits
 	$(RUN) python -m stages.verify
@@ -49,6 +53,18 @@ types: install  ## check types, strictly
 fuzz: install  ## send the function events of every kind for eight minutes (Linux, Python 3.11 to 3.13)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet atheris==3.0.0
 	$(BIN)/python -m tests.fuzz_handler 480
+
+push: install  ## store data and models in the remote, as `dvc push`, with a line on what to do when that fails
+	$(RUN) python -m pianoai.storage push
+
+pull: install  ## fetch them, as `dvc pull`
+	$(RUN) python -m pianoai.storage pull
+
+audit: install  ## hash every object of the cache and of the remote again, and list the damaged ones
+	$(RUN) python -m pianoai.storage.audit
+
+s3: install  ## an S3 server on this machine, which is the remote while it runs: make s3 PORT=9101
+	$(RUN) python -m pianoai.storage.server --port $(PORT)
 
 bench-runtime: install .cache/benchmarks/installed  ## compare the runtime with ONNX Runtime and TorchScript
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=.cache/benchmarks \
