@@ -22,12 +22,12 @@ def imported(stage: str, item: str | None = None) -> set[str]:
         tree = ast.parse((ROOT / name).read_text("utf-8"))
         for module in modules(tree):
             open_files += files(module)
-        # Two modules choose others by name while they run.
+        # Two modules choose others by name while they run; `kaggle` runs `fetch` in a process of its own.
         if name == "pianoai/checkpoint.py":
             families = ("copy", "gan", "wgan", "transformer")
             open_files += [f"pianoai/models/{each}.py" for each in families if item in (None, each)]
         if name == "pianoai/sources/__init__.py" and stage == "download":
-            open_files += [f"pianoai/sources/{each}.py" for each in ("corpus", "folder", "kaggle")]
+            open_files += [f"pianoai/sources/{each}.py" for each in ("corpus", "folder", "kaggle", "fetch")]
     return found
 
 

@@ -15,7 +15,9 @@ def config(path: Path) -> DataConfig:
         source="folder",
         folder=str(path),
         max_skipped=0.0,
-        kaggle=KaggleConfig(handle="a/b/versions/1", file="music.pk", frames_per_beat=24, velocity_scale=127.0),
+        kaggle=KaggleConfig(
+            handle="a/b/versions/1", file="music.pk", frames_per_beat=24, velocity_scale=127.0, seconds=60.0
+        ),
     )
 
 
@@ -95,7 +97,7 @@ data:
   source: {source}
   folder: music
   max_skipped: 0.0
-  kaggle: {{handle: {handle}, file: music.pk, frames_per_beat: 24, velocity_scale: 127.0}}
+  kaggle: {{handle: {handle}, file: music.pk, frames_per_beat: 24, velocity_scale: 127.0, seconds: 60.0}}
 """
 
 

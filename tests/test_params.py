@@ -79,7 +79,13 @@ def test_heads_must_divide_the_width(tmp_path: Path) -> None:
 
 
 def test_unknown_source() -> None:
-    kaggle = {"handle": "a/b/versions/1", "file": "f.pk", "frames_per_beat": 24, "velocity_scale": 127.0}
+    kaggle = {
+        "handle": "a/b/versions/1",
+        "file": "f.pk",
+        "frames_per_beat": 24,
+        "velocity_scale": 127.0,
+        "seconds": 60.0,
+    }
     values = {"source": "spotify", "folder": "x", "max_skipped": 0.1, "kaggle": kaggle}
     with pytest.raises(InputError, match=r"data.source must be one of corpus, folder, kaggle, not 'spotify'"):
         params.build("data", DataConfig, values, "params.yaml")

@@ -1,7 +1,10 @@
 """dvc.yaml against the code it runs, and the whole pipeline on a few real chorales in a temporary repository."""
 
+import csv
+import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -17,7 +20,9 @@ from ruamel.yaml import YAML
 from pianoai.runtime import midi
 from pianoai.runtime import model as runtime
 from pianoai.sources import Piece
+from pianoai.storage import server as s3
 from tests.imports import ROOT, imported
+from tests.kaggle_here import roll_of, serving
 
 DATA = re.compile(r"(data|metrics|models)/|lambda_pkg/")
 RESULTS = r"(metrics|plots)/|dvc\.lock"
@@ -287,3 +292,74 @@ def test_a_failed_experiment_says_why_and_is_undone_as_the_readme_tells(project:
         project.run("touch", "params.yaml")
         project.run("git", "checkout", ".")
         assert path.read_bytes() == before
+
+
+def cloned(address: Path, root: Path) -> Project:
+    """A fresh clone with nothing but what git has, and the wheels, which cost time alone."""
+    subprocess.run(["git", "clone", "-q", str(address), str(root)], check=True)
+    if (ROOT / ".cache/wheels").is_dir():
+        shutil.copytree(ROOT / ".cache/wheels", root / ".cache/wheels")
+    return Project(root)
+
+
+@pytest.mark.slow
+def test_another_clone_makes_the_same_of_everything(project: Project, tmp_path: Path) -> None:
+    clone = cloned(project.root, tmp_path / "a/folder of another name")
+    printed = clone.run(sys.executable, "-m", "pianoai.reproduction")
+    assert sorted(re.findall(r"Running stage '([^']+)'", printed)) == sorted(stages(clone.root))
+    assert re.search(r"^(\d+) of \1 outputs equal those of the last commit$", printed, re.M)
+    assert (clone.root / "dvc.lock").read_bytes() == (project.root / "dvc.lock").read_bytes()
+    changed = clone.run("git", "status", "--porcelain").split()
+    assert changed in ([], ["M", "metrics/timings.json"])
+
+
+@pytest.mark.slow
+def test_a_clone_gets_all_from_s3_and_runs_nothing(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "store/pianoai").mkdir(parents=True)
+    project.run("git", "init", "-q", "--bare", str(tmp_path / "origin"))
+    project.run("git", "push", "-q", str(tmp_path / "origin"), "main")
+    storage = (sys.executable, "-m", "pianoai.storage")
+    with s3.running(tmp_path / "store") as server:
+        first, second = (cloned(tmp_path / "origin", tmp_path / name) for name in ("first", "second"))
+        with s3.pointed_at(server, project.root):
+            assert re.search(r"\d+ files pushed", project.run(*storage, "push"))
+        with s3.pointed_at(server, first.root), s3.pointed_at(server, second.root):
+            first.run(*storage, "pull")
+            assert first.ran("dvc", "repro") == []
+            assert first.run("git", "status", "--porcelain") == ""
+            for path in ("models/model.ts", "lambda_pkg/function.zip", "data/frames.npy"):
+                assert (first.root / path).read_bytes() == (project.root / path).read_bytes()
+            ran = first.ran("dvc", "exp", "run", "--name", "less-noise", "-S", "gan.latent=2")
+            assert ran[0] == "train@gan"
+            first.run(*storage, "exp", "push", "origin", "less-noise")
+            assert "less-noise" in second.run("dvc", "exp", "list", "origin")
+            second.run(*storage, "pull")
+            second.run(*storage, "exp", "pull", "origin", "less-noise")
+            second.run("dvc", "exp", "apply", "less-noise")
+            assert second.ran("dvc", "repro") == []
+            assert (second.root / "models/gan.pt").read_bytes() == (first.root / "models/gan.pt").read_bytes()
+            assert second.metrics("gan") != project.metrics("gan")
+            assert "remote: " in second.run(*storage[:2], "pianoai.storage.audit")
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_runs_from_kaggle(
+    project: Project, chorales: list[Piece], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = cloned(project.root, tmp_path / "clone")
+    yaml = YAML()
+    params = yaml.load(clone.root / "params.yaml")
+    params["data"]["source"] = "kaggle"
+    yaml.dump(params, clone.root / "params.yaml")
+    with serving(tmp_path / "kaggle", monkeypatch) as here:
+        monkeypatch.delenv("PYTHONPATH")  # the clone's own code runs; only the client's address is changed
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "kaggle/site"))
+        here.data = pickle.dumps([{"piece": roll_of(piece)} for piece in chorales])
+        assert sorted(clone.ran("dvc", "repro")) == sorted(stages(clone.root))
+        assert len(here.asked) == 1
+    with (clone.root / "data/pieces.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"{number:04d}" for number in range(8)]
+    assert {row["checksum"] for row in rows} == {hashlib.sha256(here.data).hexdigest()}
+    with zipfile.ZipFile(clone.root / "lambda_pkg/function.zip") as archive:
+        assert archive.read("model.ts") == (clone.root / "models/model.ts").read_bytes()

@@ -43,6 +43,7 @@ class KaggleConfig:
     file: str = bounded()  # inside the dataset
     frames_per_beat: int = bounded(least=1, most=960)  # of its rolls
     velocity_scale: float = bounded(least=0.001, most=1000.0)  # MIDI velocity of a cell of 1.0
+    seconds: float = bounded(least=1.0, most=86_400.0)  # that the download may take, with all attempts
 
     def __post_init__(self) -> None:
         """Check the two texts."""
