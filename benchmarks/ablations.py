@@ -1,6 +1,6 @@
 """What each ingredient of the Transformer brings on the benchmark of `piano_midi`: short trainings without it.
 
-python -m benchmarks.ablations --mat Piano_midi.mat            all of VARIATIONS, six to fifteen minutes each on one core
+python -m benchmarks.ablations --mat Piano_midi.mat            all of VARIATIONS, 6 to 15 minutes each on one core
 python -m benchmarks.ablations --mat Piano_midi.mat --only mse window-16
 
 Every run has the same data, number of epochs and seed. What is compared is the likelihood of the validation split; that
