@@ -380,10 +380,12 @@ def test_make_s3_points_the_remote_at_itself_while_it_runs(here: Clone, name: st
     committed, before = (here.root / ".dvc/config").read_bytes(), local.read_bytes()
     port = free_port()
     (here.root / ".aws").write_text("[profile work]\nregion = eu-central-1\n")
-    profile = {"AWS_CONFIG_FILE": str(here.root / ".aws"), "AWS_PROFILE": "work"}  # does not get in the way
     with make_s3(here, port) as process:
         assert local.read_bytes() != before
-        assert "2 files pushed" in here.run(sys.executable, "-m", "dvc", "push", **profile)
+        # A profile of the user's does not get in the way.
+        profiles = str(here.root / ".aws")
+        pushed = here.run(sys.executable, "-m", "dvc", "push", AWS_CONFIG_FILE=profiles, AWS_PROFILE="work")
+        assert "2 files pushed" in pushed
         stored = here.root / ".s3/files/pianoai/dvc/files/md5"
         assert {path.parent.name + path.name for path in stored.glob("*/*")} == HASHES
         here.run("curl", "-sf", f"http://127.0.0.1:{port}/pianoai?list-type=2", code=1)  # not without a key
