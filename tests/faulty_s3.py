@@ -56,7 +56,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(length)
         if what == "status":
-            self.answer(number, [], f"<Error><Code>SlowDown</Code><Message>{number}</Message></Error>".encode())
+            code = {403: "AccessDenied", 503: "SlowDown"}[number]
+            self.answer(number, [], f"<Error><Code>{code}</Code><Message>{number}</Message></Error>".encode())
             return
         upstream = self.ask()
         upstream.send(body)

@@ -316,7 +316,7 @@ def test_another_clone_makes_the_same_of_everything(project: Project, tmp_path: 
 @pytest.mark.slow
 def test_a_clone_gets_all_from_s3_and_runs_nothing(project: Project, tmp_path: Path) -> None:
     (tmp_path / "store/pianoai").mkdir(parents=True)
-    project.run("git", "init", "-q", "--bare", str(tmp_path / "origin"))
+    project.run("git", "init", "-q", "--bare", "-b", "main", str(tmp_path / "origin"))
     project.run("git", "push", "-q", str(tmp_path / "origin"), "main")
     storage = (sys.executable, "-m", "pianoai.storage")
     with s3.running(tmp_path / "store") as server:
