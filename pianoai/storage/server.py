@@ -181,7 +181,7 @@ def answers(address: str) -> bool:
 
 
 def stop(*_: object) -> None:
-    """End as after Ctrl-C, so that what stands below a `with` is put back."""
+    """End in order, so that what stood in the configuration is put back."""
     sys.exit()
 
 
@@ -192,7 +192,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where objects are kept, {FOLDER} by default")
     given = parser.parse_args(arguments)
     root = Path()
-    for name in ("SIGTERM", "SIGHUP"):  # SIGHUP is what a terminal sends that is closed
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Ctrl-C, the end of a service, a terminal that is closed
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
     try:
@@ -203,8 +203,6 @@ def main(arguments: list[str]) -> None:
             print("In another terminal: make push, make pull, make audit, dvc exp push. Ctrl-C ends it.", flush=True)
             code = server.process.wait()
             raise InputError(f"rclone ended with {code}: {given.folder.with_suffix('.log')} may say why")
-    except KeyboardInterrupt:
-        print()
     except (InputError, DvcException) as error:
         sys.exit(f"error: {error}")
 
