@@ -6,9 +6,9 @@ python -m pianoai.reproduction                exit code 1 where metrics do not a
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -69,7 +69,7 @@ def git(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def results(read: Any) -> Results:
+def results(read: Callable[[str], str]) -> Results:
     """Results by a function from a file's name to its text."""
     lock = YAML(typ="safe").load(read("dvc.lock"))
     outputs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}

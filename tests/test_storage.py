@@ -21,7 +21,8 @@ from dvc.config import Config
 
 from pianoai.runtime.errors import InputError
 from pianoai.storage import server as s3
-from pianoai.storage.__main__ import advice
+from pianoai.storage.advice import advice
+from pianoai.verification.emulator import free_ports
 from tests.faulty_s3 import Fault, in_front_of
 from tests.imports import ROOT
 
@@ -179,9 +180,7 @@ def test_a_wrong_setting_is_named(here: Clone, store: Store, wrong: dict[str, st
     usual = {"url": "s3://pianoai/dvc", "endpointurl": store.server.address}
     usual |= {"access_key_id": "KEY", "secret_access_key": "SECRET"}
     if wrong.get("endpointurl"):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            wrong = {"endpointurl": f"http://127.0.0.1:{free.getsockname()[1]}"}
+        wrong = {"endpointurl": f"http://127.0.0.1:{free_port()}"}
     here.point(**wrong)
     printed = here.dvc("push", code=1, **FEW)
     assert printed.splitlines()[-1].startswith(says)
@@ -368,9 +367,8 @@ def make_s3(clone: Clone, port: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
 
 
 @pytest.mark.slow
@@ -520,9 +518,7 @@ def test_the_policy_of_the_readme_is_enough_and_no_more(here: Clone, there: Clon
 @contextmanager
 def imitation(setting_up: int) -> Iterator[str]:
     """The address of moto's server, which asks for rights after so many calls."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     environment = os.environ | {"INITIAL_NO_AUTH_ACTION_COUNT": str(setting_up)}
     quiet = subprocess.DEVNULL

@@ -17,7 +17,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from tqdm import tqdm
 
-from pianoai.storage.__main__ import advice, set_up_client
+from pianoai.storage.advice import advice, set_up_client
 
 PIECE = 1 << 20  # bytes
 
@@ -34,8 +34,8 @@ class Damaged:
         return f"{self.path}: {self.size:,} bytes with MD5 {self.found}"
 
 
-def audit(objects: Any) -> Iterator[tuple[str, Damaged | None]]:
-    """Every object of a database of DVC by its path, and what is wrong with it, if anything."""
+def audit(objects: Any) -> Iterator[Damaged | None]:
+    """For every object of a database of DVC, by path, what is wrong with it, if anything."""
     fs = objects.fs
     for path in sorted(fs.find(objects.path)):
         digest, size = hashlib.md5(usedforsecurity=False), 0
@@ -45,7 +45,7 @@ def audit(objects: Any) -> Iterator[tuple[str, Damaged | None]]:
                 size += len(piece)
         found = digest.hexdigest()
         named = "".join(fs.parts(path)[-2:]).removesuffix(".dir")
-        yield path, None if named == found else Damaged(fs.unstrip_protocol(path), size, found)
+        yield None if named == found else Damaged(fs.unstrip_protocol(path), size, found)
 
 
 def main(arguments: list[str]) -> int:
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
         for place, objects in (("cache", repo.cache.local), ("remote", repo.cloud.get_remote_odb(given.remote))):
             bar = tqdm(audit(objects), f"auditing the {place}", unit=" objects", leave=False, disable=None)
             count = bad = 0
-            for _, wrong in bar:
+            for wrong in bar:
                 count += 1
                 if wrong:
                     bad += 1

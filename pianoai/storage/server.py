@@ -126,6 +126,7 @@ def pointed_at(server: Server, root: Path) -> Iterator[None]:
         put_back(before, path)
     before.parent.mkdir(parents=True, exist_ok=True)
     before.write_bytes(path.read_bytes() if path.exists() else b"")
+    was = settings(config)
     ours = {
         "endpointurl": server.address,
         "access_key_id": server.key,
@@ -141,7 +142,10 @@ def pointed_at(server: Server, root: Path) -> Iterator[None]:
         if path.exists() and path.read_bytes() == written:
             put_back(before, path)
         elif settings(config).get("endpointurl") == server.address:
-            restore_section(config, before)
+            with config.edit("local") as local:  # something else has changed, which stays
+                local["remote"].pop(REMOTE)
+                local["remote"] |= {REMOTE: was} if was else {}
+            before.unlink()
         else:  # somebody has chosen another remote meanwhile
             before.unlink()
 
@@ -156,19 +160,6 @@ def put_back(before: Path, path: Path) -> None:
     """The local configuration as it was before a server."""
     content = before.read_bytes()
     path.write_bytes(content) if content else path.unlink(missing_ok=True)
-    before.unlink()
-
-
-def restore_section(config: Config, before: Path) -> None:
-    """The remote as it was before a server, in a local configuration in which something else has changed since."""
-    after = Path(config.files["local"]).read_bytes()
-    Path(config.files["local"]).write_bytes(before.read_bytes())
-    was = settings(config)
-    Path(config.files["local"]).write_bytes(after)
-    with config.edit("local") as local:
-        local["remote"].pop(REMOTE)
-        if was:
-            local["remote"][REMOTE] = was
     before.unlink()
 
 
