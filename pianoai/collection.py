@@ -4,27 +4,31 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pianoai import resemblance
+from pianoai.growing import growing
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import NOTE, TICKS_PER_BEAT, Notes
 from pianoai.sources import Piece, Refused
 
-NOTES, PIECES, SKIPPED = "notes.npz", "pieces.csv", "skipped.csv"
-COLUMNS = ["name", "group", "first", "notes", "ticks", "left_out", "checksum"]
+NOTES, PIECES, SKIPPED = "notes.npy", "pieces.csv", "skipped.csv"
+COLUMNS = ["name", "group", "follows", "first", "notes", "ticks", "left_out", "checksum"]
 
 
 @dataclass(frozen=True)
 class Collection:
     """All pieces: their notes end to end, and a table with one row a piece.
 
-    `pieces` has the columns name, group (never on two sides of a split), first (index of the first note),
-    notes (how many), ticks (how long), left_out (notes that were), checksum (of what it was read from).
+    `pieces` has the columns name, group (never on two sides of a split), follows (the group on whose side it is kept
+    as well, since a piece there is nearly the same music: its own where there is none), first (index of the first
+    note), notes (how many), ticks (how long), left_out (notes that were), checksum (of what it was read from).
     """
 
-    notes: Notes
+    notes: Notes  # memory-mapped
     pieces: pd.DataFrame
 
     def __len__(self) -> int:
@@ -37,76 +41,79 @@ class Collection:
 
 
 def write(pieces: Iterable[Piece | Refused], directory: Path, max_skipped: float) -> None:
-    """Write notes.npz, pieces.csv and skipped.csv, and print a line that sums them up.
+    """Write notes.npy, pieces.csv and skipped.csv, and print a line that sums them up.
 
-    Raises InputError when a larger share than `max_skipped` of the pieces was refused, or all of them, after
-    skipped.csv is written, and when two pieces have the same name.
+    The notes of a piece are written as it comes, so memory grows by a few hundred bytes a piece. Raises InputError
+    when a larger share than `max_skipped` of the pieces was refused, or all of them, after skipped.csv is written, and
+    when two pieces have the same name.
     """
-    kept: list[Piece] = []
-    refused: list[Refused] = []
-    for piece in pieces:
-        if isinstance(piece, Piece):
-            kept.append(piece)
-        else:
-            refused.append(piece)
     directory.mkdir(parents=True, exist_ok=True)
-    reasons = pd.DataFrame([(piece.name, piece.reason) for piece in refused], columns=["name", "reason"])
-    reasons.to_csv(directory / SKIPPED, index=False, lineterminator="\n")
-    if not kept:
-        raise InputError(f"{directory / SKIPPED}: no piece could be read, {len(refused)} were refused")
-    share = len(refused) / (len(kept) + len(refused))
-    if share > max_skipped:
-        raise InputError(
-            f"{directory / SKIPPED}: {len(refused)} pieces, {share:.1%} of all, were refused;"
-            f" mend them or raise data.max_skipped ({max_skipped:g})"
-        )
-    table = tabulate(kept)
-    np.savez(directory / NOTES, notes=np.concatenate([piece.notes for piece in kept]))
+    kept: list[tuple[Any, ...]] = []  # rows of the table
+    contents: list[str] = []
+    sketches: list[resemblance.Hashes] = []
+    refused: list[tuple[str, str]] = []
+    with growing(directory / NOTES, NOTE) as notes:
+        for piece in pieces:
+            if isinstance(piece, Refused):
+                refused.append((piece.name, piece.reason))
+                continue
+            ticks = int((piece.notes["start"] + piece.notes["duration"]).max())
+            row = (notes.length, len(piece.notes), ticks, piece.left_out, piece.checksum)
+            kept.append((piece.name, piece.group, "", *row))
+            contents.append(content(piece.notes))
+            sketches.append(resemblance.sketch(piece.notes))
+            notes.append(piece.notes)
+        reasons = pd.DataFrame(refused, columns=["name", "reason"])
+        reasons.to_csv(directory / SKIPPED, index=False, lineterminator="\n")
+        if not kept:
+            raise InputError(f"{directory / SKIPPED}: no piece could be read, {len(refused)} were refused")
+        share = len(refused) / (len(kept) + len(refused))
+        if share > max_skipped:
+            raise InputError(
+                f"{directory / SKIPPED}: {len(refused)} pieces, {share:.1%} of all, were refused;"
+                f" mend them or raise data.max_skipped ({max_skipped:g})"
+            )
+        table = pd.DataFrame(kept, columns=COLUMNS)
+        if table["name"].duplicated().any():
+            raise InputError(f"two pieces are called {table['name'][table['name'].duplicated()].iloc[0]!r}; rename one")
+    equal = same(contents)
+    table["group"] = merge(table["group"].tolist(), equal)
+    table["follows"] = merge(table["group"].tolist(), resemblance.pairs(sketches))
     table.to_csv(directory / PIECES, index=False, lineterminator="\n")
     print(
         f"{len(kept):,} pieces in {table['group'].nunique():,} groups, {table['notes'].sum():,} notes,"
         f" {table['ticks'].sum() // TICKS_PER_BEAT:,} beats;"
         f" {len(refused):,} pieces refused, {table['left_out'].sum():,} notes left out"
     )
-
-
-def tabulate(pieces: list[Piece]) -> pd.DataFrame:
-    """The table of a Collection; raises InputError when a name is there twice."""
-    names = pd.Series([piece.name for piece in pieces])
-    if names.duplicated().any():
-        raise InputError(f"two pieces are called {names[names.duplicated()].iloc[0]!r}; rename one")
-    counts = [len(piece.notes) for piece in pieces]
-    rows = zip(
-        names,
-        merge_groups(pieces),
-        np.cumsum([0, *counts[:-1]]).tolist(),
-        counts,
-        [int((piece.notes["start"] + piece.notes["duration"]).max()) for piece in pieces],
-        [piece.left_out for piece in pieces],
-        [piece.checksum for piece in pieces],
-        strict=True,
+    moved = int((table["follows"] != table["group"]).sum())
+    print(
+        f"{len(equal):,} pieces equal another, {moved:,} are nearly the same as one of another group and stay with it"
     )
-    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def merge_groups(pieces: list[Piece]) -> list[str]:
-    """The group of each piece, once groups that hold the same music have become one.
+def same(contents: list[str]) -> list[tuple[int, int]]:
+    """Which pieces are equal to one before them, by number, and to which."""
+    first: dict[str, int] = {}
+    places = [first.setdefault(each, number) for number, each in enumerate(contents)]
+    return [(place, number) for number, place in enumerate(places) if place != number]
+
+
+def merge(groups: list[str], pairs: list[tuple[int, int]]) -> list[str]:
+    """The group of each piece, once the groups of the pieces in each pair have become one.
 
     A merged group has the name of the first of its groups in alphabetical order.
     """
-    leader = {piece.group: piece.group for piece in pieces}
+    leader = {group: group for group in groups}
 
     def lead(group: str) -> str:
         while leader[group] != group:
             group = leader[group]
         return group
 
-    first_with: dict[str, str] = {}
-    for piece in pieces:
-        ours = lead(piece.group)
-        theirs = lead(first_with.setdefault(content(piece.notes), piece.group))
+    for one, other in pairs:
+        ours, theirs = lead(groups[one]), lead(groups[other])
         leader[max(ours, theirs)] = min(ours, theirs)
-    return [lead(piece.group) for piece in pieces]
+    return [lead(group) for group in groups]
 
 
 def content(notes: Notes) -> str:
@@ -124,9 +131,11 @@ def read(directory: Path) -> Collection:
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: not found; run the stage download first")
-    with np.load(paths[0]) as archive:
-        notes: Notes = archive["notes"]
-    text = {"name": str, "group": str, "checksum": str}
+    try:
+        notes: Notes = np.load(paths[0], mmap_mode="r")
+    except ValueError:
+        raise InputError(f"{paths[0]}: damaged; run the stage download again") from None
+    text = {"name": str, "group": str, "follows": str, "checksum": str}
     pieces = pd.read_csv(paths[1], dtype=text, keep_default_na=False)
     if list(pieces.columns) != COLUMNS or notes.dtype != NOTE or pieces["notes"].sum() != len(notes):
         raise InputError(f"{paths[1]}: does not belong to {paths[0]}; run the stage download again")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 
+from pianoai.growing import growing
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import HELD, LOUDEST, PITCHES, SOFTEST, TICKS_PER_BEAT, Roll, notes_to_roll, velocities
+from pianoai.runtime.roll import HELD, LOUDEST, PITCHES, SOFTEST, TICKS_PER_BEAT, Roll, notes_to_roll
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pianoai.collection import Collection
 
 SPLITS = ("train", "valid", "test")
+FRAMES = "frames.npy"
 
 
 @dataclass(frozen=True)
@@ -114,32 +116,27 @@ def write(
     Raises InputError when a split would be empty.
     """
     per_beat = roll.frames_per_beat
-    pieces = collection.pieces
-    sizes = np.zeros(len(pieces), np.int64)
-    rolls = []
-    for at in range(len(pieces)):
-        rolls.append(notes_to_roll(collection.notes_of(at), per_beat))
-        sizes[at] = len(rolls[-1])
-    ends = np.cumsum(sizes)
-    frames = np.lib.format.open_memmap(directory / "frames.npy", "w+", np.uint8, (int(ends[-1]), PITCHES))
-    for at, piece in enumerate(rolls):
-        frames[ends[at] - sizes[at] : ends[at]] = piece
-    frames.flush()
-    loudness = np.concatenate([velocities(piece) for piece in rolls])
+    side = {at: name for name, members in divide(collection.pieces, split).items() for at in members}
+    shares = {name: Share() for name in SPLITS}
+    checksum = hashlib.sha256()
+    with growing(directory / FRAMES, np.uint8, (PITCHES,)) as frames:
+        for at in range(len(collection)):
+            piece = notes_to_roll(collection.notes_of(at), per_beat)
+            share = shares[side[at]]
+            share.count(piece)
+            spans = [(0, len(piece))] if len(piece) > 1 else []
+            for start, length in cut(spans, window) if side[at] == "train" else spans:
+                share.spans.append((frames.length + start, length))
+                share.held.append(held(piece, start))
+            checksum.update(piece.data)
+            frames.append(piece)
+        for name, share in shares.items():
+            if not share.spans:
+                raise InputError(f"the {name} split has no music; give more pieces or change split.{name}")
     arrays: dict[str, NDArray[Any]] = {}
-    summary: dict[str, dict[str, float]] = {}
-    for name, members in divide(pieces, split).items():
-        spans = [(int(ends[at] - sizes[at]), int(sizes[at])) for at in members if sizes[at] > 1]
-        if name == "train":
-            spans = list(cut(spans, window))
-        if not spans:
-            raise InputError(f"the {name} split has no music; give more pieces or change split.{name}")
-        starts, arrays[f"{name}_lengths"] = np.array(spans, np.int64).T
-        arrays[f"{name}_starts"] = starts
-        arrays[f"{name}_held"] = np.where(frames[starts] == HELD, loudness[starts], np.uint8(0))
-        shapes = [rolls[at] for at in members]
-        summary[name] = describe(shapes, len(spans))
-    checksum = hashlib.sha256(frames.data)
+    for name, share in shares.items():
+        arrays[f"{name}_starts"], arrays[f"{name}_lengths"] = np.array(share.spans, np.int64).T
+        arrays[f"{name}_held"] = np.stack(share.held)
     for key in sorted(arrays):
         checksum.update(arrays[key].tobytes())
     np.savez(
@@ -151,7 +148,50 @@ def write(
         segment=np.int64(window.segment),
         checksum=np.array(checksum.hexdigest()),
     )
-    return summary
+    return {name: share.describe() for name, share in shares.items()}
+
+
+def held(roll: Roll, at: int) -> Roll:
+    """The velocities of the notes of a piece that are held in a frame, 0 for all others: ``(88,)``."""
+    if not at:
+        return np.zeros(PITCHES, np.uint8)  # nothing sounds before a piece
+    back = (roll[:at] > HELD)[::-1].argmax(axis=0)
+    return np.where(roll[at] == HELD, roll[at - 1 - back, np.arange(PITCHES)], np.uint8(0))
+
+
+@dataclass
+class Share:
+    """What a split has: its windows (start, length), what is held at their beginnings, and how much music."""
+
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    held: list[Roll] = field(default_factory=list)
+    pieces: int = 0
+    frames: int = 0
+    sounding: int = 0
+    silent: int = 0
+    struck: int = 0
+    changed: int = 0
+
+    def count(self, roll: Roll) -> None:
+        """Add a piece."""
+        self.pieces += 1
+        self.frames += len(roll)
+        self.sounding += int(np.count_nonzero(roll))
+        self.silent += int(np.count_nonzero(~roll.any(axis=1)))
+        self.struck += int(np.count_nonzero(roll > HELD))
+        self.changed += int(np.count_nonzero(changes(roll)))
+
+    def describe(self) -> dict[str, float]:
+        """Counts and shares: how much music, how dense, how often it changes."""
+        return {
+            "pieces": self.pieces,
+            "windows": len(self.spans),
+            "frames": self.frames,
+            "notes_per_frame": round(self.sounding / self.frames, 4),
+            "onsets_per_frame": round(self.struck / self.frames, 4),
+            "silent_share": round(self.silent / self.frames, 4),
+            "changed_share": round(self.changed / max(self.frames - self.pieces, 1), 4),
+        }
 
 
 def cut(pieces: list[tuple[int, int]], window: WindowConfig) -> Iterator[tuple[int, int]]:
@@ -167,9 +207,10 @@ def cut(pieces: list[tuple[int, int]], window: WindowConfig) -> Iterator[tuple[i
 
 
 def divide(pieces: "pd.DataFrame", config: SplitConfig) -> dict[str, list[int]]:
-    """Row numbers of the pieces in each split; a group never stands in two of them.
+    """Row numbers of the pieces in each split; a group never stands in two of them, nor does what follows another.
 
-    The shares are shares of groups. Raises InputError when there are too few groups.
+    The shares are shares of groups. A group that follows another one is dealt out as well and then moved, so that
+    finding one more likeness moves no other group. Raises InputError when there are too few groups.
     """
     groups = pieces["group"].to_numpy()
     rest = np.arange(len(pieces))
@@ -188,26 +229,11 @@ def divide(pieces: "pd.DataFrame", config: SplitConfig) -> dict[str, list[int]]:
             f"split: {len(set(groups))} groups of pieces are too few for train, valid and test; "
             "give at least 3 different pieces"
         ) from None
-    return {"train": sorted(rest.tolist()), "valid": parts["valid"], "test": parts["test"]}
-
-
-def describe(rolls: list[Roll], windows: int) -> dict[str, float]:
-    """Counts and shares of a split: how much music, how dense, how often it changes."""
-    frames = sum(len(roll) for roll in rolls)
-    sounding = sum(int((roll > 0).sum()) for roll in rolls)
-    silent = sum(int((roll == 0).all(axis=1).sum()) for roll in rolls)
-    struck = sum(int((roll > HELD).sum()) for roll in rolls)
-    changed = sum(int(changes(roll).sum()) for roll in rolls)
-    predicted = frames - len(rolls)
-    return {
-        "pieces": len(rolls),
-        "windows": windows,
-        "frames": frames,
-        "notes_per_frame": round(sounding / frames, 4),
-        "onsets_per_frame": round(struck / frames, 4),
-        "silent_share": round(silent / frames, 4),
-        "changed_share": round(changed / max(predicted, 1), 4),
-    }
+    side = {groups[at]: name for name, rows in parts.items() for at in rows}
+    found: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for at, group in enumerate(pieces["follows"]):
+        found[side.get(group, "train")].append(at)
+    return found
 
 
 def changes(roll: Roll) -> NDArray[np.bool_]:
@@ -224,7 +250,7 @@ def changes(roll: Roll) -> NDArray[np.bool_]:
 def read(directory: Path) -> Windows:
     """The windows that `write` wrote; the frames stay on disk. Raises InputError if they are not there."""
     try:
-        frames = np.load(directory / "frames.npy", mmap_mode="r")
+        frames = np.load(directory / FRAMES, mmap_mode="r")
         with np.load(directory / "windows.npz") as stored:
             values = dict(stored)
     except FileNotFoundError as error:

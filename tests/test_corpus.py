@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 from music21 import chord, converter, dynamics, instrument, meter, note, stream, tie
-from music21 import corpus as scores
+from music21 import corpus as music21_corpus
 
 from pianoai.runtime.errors import InputError
-from pianoai.sources import DataConfig, KaggleConfig, Piece, Refused, corpus, keyboard, pieces
+from pianoai.sources import DataConfig, KaggleConfig, Piece, Refused, corpus, keyboard, pieces, scores
 
-ROOT = Path(scores.getWork("bach/bwv66.6")).parents[1]
+ROOT = Path(music21_corpus.getWork("bach/bwv66.6")).parents[1]
 
 
 def played(score: stream.Score, one_player: bool = False) -> tuple[list[tuple[int, int, int, int]], int]:
-    rows, left_out = corpus.score_rows(score, one_player)
+    rows, left_out = scores.score_rows(score, one_player)
     return keyboard(rows)[0].tolist(), left_out
 
 
@@ -39,7 +39,7 @@ def struck(pitch: str, length: float | Fraction, tied: str | None = None) -> not
 
 
 def test_the_choice_of_scores() -> None:
-    found = corpus.choose(Path(path) for path in scores.getCorePaths())
+    found = corpus.choose(Path(path) for path in music21_corpus.getCorePaths())
     assert Counter(map(corpus.kind, found)) == {"chorale": 408, "quartet": 51, "keyboard": 12}
     assert found["bach/bwv277"].name == "bwv277.mxl"  # bwv277.krn is there too
     assert found["chopin/mazurka06-2"].suffix == ".krn"
@@ -111,7 +111,7 @@ def test_parts_with_different_numbers_of_bars_are_an_error() -> None:
     one = bars([(0.0, struck("C5", 4))])
     two = bars([(0.0, struck("C5", 4))], [(0.0, struck("D5", 4))])
     with pytest.raises(InputError, match=r"its parts have \[1, 2\] bars"):
-        corpus.score_rows(stream.Score([one, two]), one_player=False)
+        scores.score_rows(stream.Score([one, two]), one_player=False)
 
 
 def test_a_transposing_instrument_sounds_as_it_does() -> None:
@@ -127,10 +127,10 @@ def test_what_dynamic_marks_do() -> None:
     written = [
         (Fraction(at), text) for at, text in ((4, "sf"), (1, "p"), (6, "fp"), (9, "ff"), (8, "xyz"), (10, "sfz"))
     ]
-    marks = corpus.loudness(written)
+    marks = scores.loudness(written)
     # music21 says p is 0.35 of 127, f 0.7, ff 0.85.
     wanted = {0: 64, 1: 44, 3: 44, 4: 82, 5: 44, 6: 89, 7: 44, 8: 44, 9: 108, 10: 127, 11: 108}
-    assert {at: corpus.velocity(marks, Fraction(at)) for at in wanted} == wanted
+    assert {at: scores.velocity(marks, Fraction(at)) for at in wanted} == wanted
 
 
 def test_one_player_reads_the_marks_of_both_staves() -> None:

@@ -25,7 +25,7 @@ from music21 import corpus as scores
 from scipy.sparse import coo_matrix
 
 from pianoai.runtime.errors import InputError
-from pianoai.sources import DataConfig, KaggleConfig, Piece, Refused, corpus, kaggle, pieces, rolls
+from pianoai.sources import DataConfig, KaggleConfig, Piece, Refused, corpus, kaggle, pieces, rolls, unpickling
 from tests.kaggle_here import Kaggle, roll_of, serving
 
 SETTINGS = KaggleConfig(
@@ -37,7 +37,7 @@ CONFIG = DataConfig(source="kaggle", folder="data/folder", max_skipped=0.0, kagg
 Capture = pytest.CaptureFixture[str]
 
 
-def to_notes(matrix: rolls.Matrix) -> Any:
+def to_notes(matrix: unpickling.Matrix) -> Any:
     return rolls.to_notes(matrix, SETTINGS)
 
 
@@ -254,7 +254,7 @@ def test_a_zip_writes_nowhere_else(server: Kaggle, tmp_path: Path, name: str, ev
 def test_a_zip_bomb_is_refused(
     server: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: int
 ) -> None:
-    monkeypatch.setattr(rolls, "LARGEST_FILE", 1_000_000)
+    monkeypatch.setattr(unpickling, "LARGEST_FILE", 1_000_000)
     server.data, server.name = zipped({"music.pk": bytes(20_000_000)}, method), name
     assert len(server.data) < 100_000
     with pytest.raises(
@@ -278,7 +278,7 @@ def test_a_pickle_can_build_rolls_and_nothing_else(
     path.write_bytes(pickle.dumps([{"piece": Evil()}], protocol, fix_imports=False))
     assert any("check_output" in str(argument) for _, argument, _ in pickletools.genops(path.read_bytes()))
     with pytest.raises(InputError, match=r"music.pk: asks for 'subprocess.check_output'"):
-        rolls.load(path, to_notes)
+        unpickling.load(path, to_notes)
     assert not (tmp_path / "evil-was-here").exists()
 
 
@@ -347,7 +347,7 @@ def test_a_file_that_uses_its_cells_again_and_again_is_refused(tmp_path: Path) -
 
 
 def test_a_pickle_of_too_many_steps_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rolls, "MOST_STEPS", 1000)
+    monkeypatch.setattr(unpickling, "MOST_STEPS", 1000)
     (tmp_path / "music.pk").write_bytes(one(b"(" * 1000))
     with pytest.raises(InputError, match=r"takes more than 1,000 steps to read"):
         list(rolls.read(tmp_path / "music.pk", SETTINGS))
@@ -411,7 +411,7 @@ def test_memory_is_of_the_largest_piece(tmp_path: Path, protocol: int) -> None:
 def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "music.pk").write_bytes(data)
     with pytest.raises(InputError, match=f"^music.pk: {message}"):
-        rolls.load(tmp_path / "music.pk", to_notes)
+        unpickling.load(tmp_path / "music.pk", to_notes)
 
 
 def read_one(tmp_path: Path, entry: object, settings: KaggleConfig = SETTINGS) -> Piece | Refused:

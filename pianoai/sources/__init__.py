@@ -2,8 +2,10 @@
 
 import importlib
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from numpy.typing import NDArray
 
 from pianoai.params import bounded
 from pianoai.runtime.errors import InputError
-from pianoai.runtime.roll import LOWEST_PITCH, NOTE, PITCHES, TICKS_PER_BEAT, Notes, make_notes
+from pianoai.runtime.roll import LOWEST_PITCH, NOTE, PITCHES, TICKS_PER_BEAT, Notes
 
+LARGEST = 1 << 28  # bytes of a zip's files
 LONGEST = 50_000  # beats; a damaged file can claim millions, and a roll of those fills the memory
 
 
@@ -59,8 +62,16 @@ class DataConfig:
 
     kaggle: KaggleConfig
     source: str = bounded(choices=("corpus", "folder", "kaggle"))
-    folder: str = bounded()  # of MIDI files, for the source `folder`
+    folder: str = bounded()  # of music in files, for the source `folder`
+    pedal: bool = bounded()  # whether notes in MIDI files sound on while the sustain pedal is down
+    mat_frames_per_beat: int = bounded(least=1, most=TICKS_PER_BEAT)  # of rolls in benchmark files
+    backend: str = bounded(choices=("loky", "ray", "dask"))  # what files are parsed on
     max_skipped: float = bounded(least=0.0, most=1.0)  # share of all pieces that may be refused
+
+    def __post_init__(self) -> None:
+        """Check what a bound cannot say."""
+        if TICKS_PER_BEAT % self.mat_frames_per_beat:
+            raise InputError(f"mat_frames_per_beat must divide {TICKS_PER_BEAT}: {self.mat_frames_per_beat}")
 
 
 def pieces(config: DataConfig) -> Iterator[Piece | Refused]:
@@ -68,6 +79,14 @@ def pieces(config: DataConfig) -> Iterator[Piece | Refused]:
     module = importlib.import_module(f"pianoai.sources.{config.source}")  # only its libraries load
     read: Iterator[Piece | Refused] = module.read(config)
     return read
+
+
+def check_unpacked(path: Path) -> None:
+    """Raises InputError when the files in a zip are too large to be unpacked in memory."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > LARGEST:
+        raise InputError(f"has {size:,} bytes once unpacked, more than {LARGEST:,}")
 
 
 def to_ticks(times: NDArray[Any], per_beat: int) -> NDArray[np.int64]:
@@ -94,14 +113,12 @@ def keyboard(rows: NDArray[np.int64]) -> tuple[Notes, int]:
     beats = int(rows[:, 1].max()) // TICKS_PER_BEAT
     if beats > LONGEST:
         raise InputError(f"lasts {beats:,} beats, more than {LONGEST:,}")
-    keys, which = np.unique(rows[:, [0, 2]], axis=0, return_inverse=True)
-    end = np.zeros(len(keys), np.int64)
-    velocity = np.ones(len(keys), np.int64)
-    np.maximum.at(end, which, rows[:, 1])
-    np.maximum.at(velocity, which, rows[:, 3])
-    notes = np.empty(len(keys), NOTE)
-    notes["start"] = keys[:, 0]
-    notes["duration"] = np.maximum(end - keys[:, 0], 1)
-    notes["pitch"] = keys[:, 1]
-    notes["velocity"] = np.minimum(velocity, 127)
-    return make_notes(notes), left_out
+    key = rows[:, 0] * 128 + rows[:, 2]
+    rows = rows[np.argsort(key, kind="stable")]
+    first = np.flatnonzero(np.diff(rows[:, 0] * 128 + rows[:, 2], prepend=-1))
+    notes = np.empty(len(first), NOTE)
+    notes["start"] = rows[first, 0]
+    notes["duration"] = np.maximum(np.maximum.reduceat(rows[:, 1], first) - rows[first, 0], 1)
+    notes["pitch"] = rows[first, 2]
+    notes["velocity"] = np.clip(np.maximum.reduceat(rows[:, 3], first), 1, 127)
+    return notes, left_out

@@ -1,76 +1,108 @@
-"""The source `folder`: a tree of MIDI files."""
+"""The source `folder`: a tree of music in files of several kinds."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from symusic import Score
 from tqdm import tqdm
 
 from pianoai.runtime.errors import InputError
-from pianoai.sources import DataConfig, Piece, Refused, keyboard, to_ticks
+from pianoai.sources import DataConfig, Piece, Refused
+from pianoai.sources.workers import spread
 
-ENDINGS = (".mid", ".midi", ".smf")  # in either case
+KINDS = {  # by ending, in either case
+    ".mid": "midi",
+    ".midi": "midi",
+    ".smf": "midi",
+    ".mxl": "score",
+    ".xml": "score",
+    ".musicxml": "score",
+    ".krn": "score",
+    ".npz": "multitrack",
+    ".pk": "pickle",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+    ".mat": "mat",
+}
 
 
 def read(config: DataConfig) -> Iterator[Piece | Refused]:
-    """The MIDI files below `config.folder`, by path; a piece is named by its path without the ending.
+    """The music in the files below `config.folder`, by path; a piece is named by its path without the ending.
 
-    A file with another ending does not count as a piece: how many there are is printed. Files and folders
-    whose name begins with a dot are not looked at. Raises InputError when there is no MIDI file.
+    A file of several pieces gives them a number each. A file with another ending does not count as a piece: how many
+    there are is printed. Files and folders whose name begins with a dot are not looked at. Raises InputError when
+    there is no music.
     """
     root = Path(config.folder)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; data.folder must name a folder of MIDI files")
+        raise InputError(f"{root}: no such folder; data.folder must name a folder of music")
     files = sorted(
         (path.relative_to(root) for path in root.rglob("*") if path.is_file()), key=lambda path: path.as_posix()
     )
     files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
-    midi = [path for path in files if path.suffix.lower() in ENDINGS]
-    if not midi:
-        raise InputError(f"{root}: no MIDI files ({' '.join(ENDINGS)}); put some there or change data.source")
-    if len(midi) < len(files):
-        print(f"{root}: {len(files) - len(midi)} files are not MIDI by their ending and are left alone")
-    shared = Counter(path.with_suffix("") for path in midi)
-    for path in tqdm(midi, desc="reading MIDI files", unit="file"):
-        # a.mid beside a.midi: both keep their ending.
-        name = path if shared[path.with_suffix("")] > 1 else path.with_suffix("")
-        yield read_midi(name.as_posix(), root / path)
+    music = [path for path in files if path.suffix.lower() in KINDS]
+    if not music:
+        raise InputError(f"{root}: no music ({' '.join(KINDS)}); put some there or change data.source")
+    if len(music) < len(files):
+        print(f"{root}: {len(files) - len(music)} files are not music by their ending and are left alone")
+    shared = Counter(path.with_suffix("") for path in music)
+    # a.mid beside a.midi: both keep their ending.
+    names = [(path if shared[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in music]
+    tasks = [(name, (root / path).resolve(), config) for name, path in zip(names, music, strict=True)]
+    for found in tqdm(spread(read_file, tasks, config.backend), total=len(tasks), desc="reading", unit="file"):
+        yield from found
 
 
-def read_midi(name: str, path: Path) -> Piece | Refused:
-    """One MIDI file: all tracks together, without drums."""
+def read_file(name: str, path: Path, config: DataConfig) -> list[Piece | Refused]:
+    """The pieces in one file; only the libraries that its kind needs are loaded."""
+    kind = KINDS[path.suffix.lower()]
+    if kind == "midi":
+        from pianoai.sources import midi
+
+        try:
+            return [midi.read(name, path.read_bytes(), config.pedal)]
+        except OSError as error:
+            return [Refused(name, f"cannot be read: {error.strerror}")]
+    if kind == "score":
+        from pianoai.sources import scores
+
+        return [scores.read(name, path, name)]
+    if kind == "multitrack":
+        from pianoai.sources import multitrack
+
+        return [multitrack.read(name, path)]
     try:
-        data = path.read_bytes()
-        score = Score.from_midi(data)
+        if kind == "pickle":
+            from pianoai.sources import rolls
+
+            several = list(rolls.read(path, config.kaggle))
+        else:
+            several = list(read_mat(path, config.mat_frames_per_beat))
     except OSError as error:
-        return Refused(name, f"cannot be read: {error.strerror}")
-    except RuntimeError as error:  # symusic has no exception class of its own
-        return Refused(name, " ".join(f"not a MIDI file, or a damaged one: {error}".split()))
-    per_beat = score.ticks_per_quarter
-    if per_beat < 1:
-        return Refused(name, f"not a MIDI file, or a damaged one: {per_beat} ticks a quarter note")
-    tracks = [track.notes.numpy() for track in score.tracks if not track.is_drum]
-    drums = sum(len(track.notes) for track in score.tracks if track.is_drum)
-    rows = np.concatenate(
-        [
-            np.stack(
-                [
-                    to_ticks(track["time"], per_beat),
-                    to_ticks(track["time"].astype(np.int64) + track["duration"], per_beat),
-                    track["pitch"].astype(np.int64),
-                    track["velocity"].astype(np.int64),
-                ],
-                axis=1,
-            )
-            for track in tracks
-        ]
-        or [np.empty((0, 4), np.int64)]
-    )
-    try:
-        notes, outside = keyboard(rows)
+        return [Refused(name, f"cannot be read: {error.strerror}")]
     except InputError as error:
-        return Refused(name, f"{error}; {drums} notes of drums are left out" if drums else str(error))
-    return Piece(name, name, notes, hashlib.sha256(data).hexdigest(), drums + outside)
+        return [Refused(name, str(error))]
+    return [
+        replace(piece, name=f"{name}/{piece.name}", group=f"{name}/{piece.group}")
+        if isinstance(piece, Piece)
+        else replace(piece, name=f"{name}/{piece.name}")
+        for piece in several
+    ]
+
+
+def read_mat(path: Path, per_beat: int) -> Iterator[Piece | Refused]:
+    """The pieces of all three splits of a benchmark file; they are split anew with all others.
+
+    Raises InputError for another file.
+    """
+    from pianoai import matfile
+    from pianoai.runtime.roll import roll_to_notes
+
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    for split in matfile.SPLITS:
+        for number, roll in enumerate(matfile.read(path, split)):
+            name = f"{split}-{number:04d}"
+            notes = roll_to_notes(roll, per_beat)
+            yield Piece(name, name, notes, checksum, 0) if len(notes) else Refused(name, "has no notes")

@@ -10,7 +10,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from pianoai.runtime.errors import InputError
-from pianoai.sources import DataConfig, KaggleConfig, Piece, Refused, rolls
+from pianoai.sources import DataConfig, KaggleConfig, Piece, Refused, rolls, unpickling
 
 TOKEN = (
     "make a token at https://www.kaggle.com/settings (Generate New Token) and save it as ~/.kaggle/access_token,"
@@ -63,7 +63,7 @@ def download(config: KaggleConfig) -> Path:
 
 def fetch(config: KaggleConfig, seconds: float) -> dict[str, Any]:
     """What `pianoai.sources.fetch` says within so many seconds."""
-    command = [sys.executable, "-m", "pianoai.sources.fetch", config.handle, config.file, str(rolls.LARGEST_FILE)]
+    command = [sys.executable, "-m", "pianoai.sources.fetch", config.handle, config.file, str(unpickling.LARGEST_FILE)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         timer = Timer(max(seconds, 0.0), process.kill)
@@ -91,7 +91,7 @@ def explain(answer: dict[str, Any], config: KaggleConfig) -> str:
     return {
         "connection": "no connection to Kaggle; or choose data.source=corpus",
         "credentials": f"the credentials in ~/.kaggle or KAGGLE_API_TOKEN cannot be read; {TOKEN}",
-        "File too large": f"is larger than {rolls.LARGEST_FILE:,} bytes once unpacked; do not trust this file",
+        "File too large": f"is larger than {unpickling.LARGEST_FILE:,} bytes once unpacked; do not trust this file",
         "damaged": "arrived damaged; run the stage again",
         "slow": f"took longer than {config.seconds:g} seconds; run the stage again, which goes on where it broke off,"
         " or raise data.kaggle.seconds",

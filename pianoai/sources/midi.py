@@ -1,0 +1,127 @@
+"""Standard MIDI files: all tracks together, as one piano plays them."""
+
+import hashlib
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+from symusic import Score
+
+from pianoai.runtime.errors import InputError
+from pianoai.sources import Piece, Refused, keyboard, to_ticks
+
+DAMAGED = "not a MIDI file, or a damaged one"
+SEQUENCES = 2  # the format whose tracks are played one after the other
+END = b"\xff\x2f\x00"  # of a track
+MARKER = 0  # a pitch below the piano's: a track without notes is forgotten, and its pedal with it
+
+
+def read(name: str, data: bytes, pedal: bool) -> Piece | Refused:
+    """The piece in a MIDI file. Drums are left out; with `pedal`, what it sustains sounds on.
+
+    Times are in beats, so tempo changes nothing. Of format 2 the tracks follow each other, each from the beat at or
+    after the end of the one before.
+    """
+    try:
+        kind, division, tracks = chunks(data)
+        rows, drums = np.empty((0, 4), np.int64), 0
+        for part in [[track] for track in tracks] if kind == SEQUENCES else [tracks]:
+            more, silent = notes(division, part, pedal)
+            if kind == SEQUENCES and len(rows) and len(more):
+                more[:, :2] += -(-rows[:, 1].max() // division) * division
+            rows, drums = np.concatenate([rows, more]), drums + silent
+        rows[:, 1] = np.maximum(to_ticks(rows[:, 1], division), to_ticks(rows[:, 0], division))
+        rows[:, 0] = to_ticks(rows[:, 0], division)
+        found, outside = keyboard(rows)
+    except InputError as error:
+        return Refused(name, f"{error}; {drums} notes of drums are left out" if drums else str(error))
+    except RuntimeError as error:  # symusic has no exception class of its own
+        return Refused(name, " ".join(f"{DAMAGED}: {error}".split()))
+    return Piece(name, name, found, hashlib.sha256(data).hexdigest(), drums + outside)
+
+
+def chunks(data: bytes) -> tuple[int, int, list[bytes]]:
+    """Format, division in ticks a quarter note, and the tracks. Raises InputError where they are not whole."""
+    if data[:4] != b"MThd" or len(data) < 14:
+        raise InputError(f"{DAMAGED}: it does not begin with a header")
+    length, kind, count, division = struct.unpack_from(">IHHh", data, 4)
+    if kind > SEQUENCES:
+        raise InputError(f"{DAMAGED}: format {kind}")
+    if division < 1:
+        raise InputError(f"{DAMAGED}: it does not count time in ticks a quarter note")
+    tracks: list[bytes] = []
+    at = 8 + length
+    while len(tracks) < count:
+        if len(data) < at + 8:
+            raise InputError(f"{DAMAGED}: {len(tracks)} of {count} tracks are there")
+        sort, size = struct.unpack_from(">4sI", data, at)
+        at += 8 + size
+        if at > len(data):
+            raise InputError(f"{DAMAGED}: track {len(tracks) + 1} is cut off")
+        if sort == b"MTrk":  # other chunks are to be skipped
+            tracks.append(data[at - size : at])
+    return kind, division, tracks
+
+
+def notes(division: int, tracks: list[bytes], pedal: bool) -> tuple[NDArray[np.int64], int]:
+    """Rows ``(notes, 4)`` of tracks that sound together, in ticks of the file, and how many notes of drums there are.
+
+    A row is start, end, pitch, velocity. Raises RuntimeError where a track is damaged.
+    """
+    whole = [ended(track, pedal) for track in tracks]
+    body = b"".join(struct.pack(">4sI", b"MTrk", len(track)) + track for track in whole)
+    score = Score.from_midi(struct.pack(">4sIHHH", b"MThd", 6, 1, len(whole), division) + body)
+    rows = [np.empty((0, 4), np.int64)]
+    pedals = [np.empty((0, 2), np.int64)]
+    drums = 0
+    for track in score.tracks:
+        if track.is_drum:
+            drums += len(track.notes)
+            continue
+        found = track.notes.numpy()
+        start, length = found["time"].astype(np.int64), found["duration"].astype(np.int64)
+        rows.append(np.stack([start, start + length, found["pitch"], found["velocity"]], axis=1))
+        if pedal:
+            down = track.pedals.numpy()
+            start, length = down["time"].astype(np.int64), down["duration"].astype(np.int64)
+            pedals.append(np.stack([start, start + length], axis=1))
+    played = np.concatenate(rows)
+    if pedal:
+        real = (played[:, 2] != MARKER) | (played[:, 1] > played[:, 0])
+        played = sustain(played[real], np.concatenate(pedals))
+    return played, drums
+
+
+def ended(track: bytes, pedal: bool) -> bytes:
+    """The track with an end for every note and pedal that has none, at the end of the track.
+
+    The parser forgets a note without an end. Two notes of a pitch may hang, hence two ends for each.
+    """
+    if not track.endswith(END):
+        return track
+    added = bytearray()
+    for status in sorted({byte for byte in track if 0x90 <= byte <= 0x9F}):
+        added += bytes((status, 0, 0, 0)) + bytes(byte for pitch in range(128) for byte in (pitch, 0, 0) * 2)
+    if pedal:
+        for status in sorted({byte for byte in track if 0xB0 <= byte <= 0xBF}):
+            note = 0x90 | status & 0x0F
+            added += bytes((status, 64, 0, 0, note, MARKER, 1, 0, note, MARKER, 0, 0))
+    return track[: -len(END)] + added + END
+
+
+def sustain(rows: NDArray[np.int64], pedals: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Notes that end while the pedal is down sound until it is up, or their key is struck again.
+
+    A piano has one such pedal, so those of all tracks hold for all notes. `pedals` is ``(times, 2)``: down, up.
+    """
+    if not len(pedals) or not len(rows):
+        return rows
+    pedals = pedals[np.argsort(pedals[:, 0], kind="stable")]
+    up = np.maximum.accumulate(pedals[:, 1])
+    rows = rows[np.lexsort((rows[:, 0], rows[:, 2]))]
+    before = np.searchsorted(pedals[:, 0], rows[:, 1], side="right") - 1
+    lasts = np.where(before >= 0, up[np.maximum(before, 0)], 0)
+    follows = np.append(rows[1:, 2] == rows[:-1, 2], False)
+    again = np.where(follows, np.append(rows[1:, 0], 0), np.iinfo(np.int64).max)
+    rows[:, 1] = np.maximum(rows[:, 1], np.minimum(lasts, again))
+    return rows

@@ -1,0 +1,50 @@
+"""Reads many files at once, on the cores of this machine or on the machines of a cluster."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from joblib import Parallel, delayed, parallel_config
+
+from pianoai.runtime.errors import InputError
+
+R = TypeVar("R")
+
+ADDRESS = {"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}  # variables of the environment
+
+
+def spread(work: Callable[..., R], tasks: Iterable[tuple[Any, ...]], backend: str) -> Iterator[R]:
+    """What `work` makes of each task, its arguments, in their order; a few are under way at a time.
+
+    `backend` is loky, for the cores of this machine, or the cluster ray or dask, whose address is in the environment,
+    and whose machines must have this project and see the same files. Raises InputError where there is none.
+    """
+    with connected(backend):
+        with parallel_config(backend):
+            jobs = Parallel(n_jobs=-1, return_as="generator")
+        yield from jobs(delayed(work)(*task) for task in tasks)
+
+
+@contextmanager
+def connected(backend: str) -> Iterator[None]:
+    """Inside, joblib knows the cluster."""
+    if backend == "loky":
+        yield
+        return
+    variable = ADDRESS[backend]
+    if not os.environ.get(variable):
+        raise InputError(f"{variable}: not set; data.backend: {backend} needs the cluster's address there")
+    try:
+        library = importlib.import_module("distributed" if backend == "dask" else backend)
+    except ImportError:
+        raise InputError(f"data.backend: {backend} needs its library: pip install 'pianoai[{backend}]'") from None
+    try:
+        client = library.Client(os.environ[variable]) if backend == "dask" else library.init()
+    except (OSError, ConnectionError) as error:
+        raise InputError(f"{variable}: {os.environ[variable]}: {error}") from None
+    with client:
+        if backend == "ray":
+            importlib.import_module("ray.util.joblib").register_ray()
+        yield
