@@ -87,7 +87,7 @@ def write(pieces: Iterable[Piece | Refused], directory: Path, max_skipped: float
     )
     moved = int((table["follows"] != table["group"]).sum())
     print(
-        f"{len(equal):,} pieces equal another, {moved:,} are nearly the same as one of another group and stay with it"
+        f"{len(equal):,} pieces equal another one; {moved:,} are nearly the same as one of another group, and follow it"
     )
 
 
@@ -118,11 +118,11 @@ def merge(groups: list[str], pairs: list[tuple[int, int]]) -> list[str]:
 
 def content(notes: Notes) -> str:
     """A hash of what the music is: equal for pieces that differ in key, loudness and leading silence only."""
-    time = notes["start"].astype(np.int64) - notes["start"].min()
-    pitch = notes["pitch"].astype(np.int64) - notes["pitch"].min()
-    rows = np.stack([time, pitch, notes["duration"]], axis=1)
-    rows = rows[np.lexsort(rows.T[::-1])]
-    return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()
+    rows = np.empty((len(notes), 3), "<i8")
+    rows[:, 0] = notes["start"] - notes["start"].min()
+    rows[:, 1] = notes["pitch"] - notes["pitch"].min()
+    rows[:, 2] = notes["duration"]
+    return hashlib.sha256(rows.data).hexdigest()
 
 
 def read(directory: Path) -> Collection:

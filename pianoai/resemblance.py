@@ -1,6 +1,7 @@
 """Finds pieces that hold nearly the same music: arrangements, repeats written out, other keys and loudnesses."""
 
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,10 @@ FEWEST = 8  # passages that two pieces must have to be compared
 ALIKE = 0.5  # share of the shorter piece's passages that also stand in the other
 COMMON = 64  # pieces: a passage in more of them is a commonplace, and tells nothing
 
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
 Hashes = NDArray[np.uint64]
+Number = TypeVar("Number", np.int64, np.uint64)
 
 
 def sketch(notes: Notes) -> Hashes:
@@ -25,7 +29,7 @@ def sketch(notes: Notes) -> Hashes:
     1997.)
     """
     start = (2 * notes["start"].astype(np.int64) + GRID) // (2 * GRID)
-    keys = np.unique(start * 128 + notes["pitch"])  # a chord has a pitch once
+    keys = distinct(start * 128 + notes["pitch"])  # a chord has a pitch once
     start, pitch = keys >> 7, keys & 127
     first = np.flatnonzero(np.diff(start, prepend=-1))
     if len(first) < PASSAGE:
@@ -33,18 +37,24 @@ def sketch(notes: Notes) -> Hashes:
     lowest = pitch[first]
     above = pitch - np.repeat(lowest, np.diff(first, append=len(pitch)))
     chords = np.add.reduceat(mix(above.astype(np.uint64)), first)
+    steps = mix(chords[1:] + (np.diff(lowest) + 128).astype(np.uint64))  # each chord, and how it was reached
     count = len(first) - PASSAGE + 1
-    hashes = np.zeros(count, np.uint64)
-    for at in range(PASSAGE):
-        # From 0 to 255, so that intervals downwards are whole numbers without a sign as well.
-        interval = (lowest[at : at + count] - lowest[:count] + 128).astype(np.uint64)
-        hashes = mix(hashes + mix(chords[at : at + count] + interval))
-    return np.unique(hashes)[:SKETCH]
+    hashes = chords[:count]
+    for at in range(PASSAGE - 1):
+        hashes = hashes * FACTOR + steps[at : at + count]
+    return distinct(mix(hashes))[:SKETCH]
+
+
+def distinct(values: NDArray[Number]) -> NDArray[Number]:
+    """The values in order, each once."""
+    values = np.sort(values)
+    kept: NDArray[Number] = values[np.append(True, values[1:] != values[:-1])[: len(values)]]
+    return kept
 
 
 def mix(values: Hashes) -> Hashes:
     """Numbers of 64 bits as others, as if at random: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = values + FACTOR
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

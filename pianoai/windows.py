@@ -153,10 +153,11 @@ def write(
 
 def held(roll: Roll, at: int) -> Roll:
     """The velocities of the notes of a piece that are held in a frame, 0 for all others: ``(88,)``."""
-    if not at:
-        return np.zeros(PITCHES, np.uint8)  # nothing sounds before a piece
-    back = (roll[:at] > HELD)[::-1].argmax(axis=0)
-    return np.where(roll[at] == HELD, roll[at - 1 - back, np.arange(PITCHES)], np.uint8(0))
+    found = np.zeros(PITCHES, np.uint8)
+    columns = np.flatnonzero(roll[at] == HELD)
+    struck = roll[:at, columns] > HELD  # all of them were, earlier in the piece
+    found[columns] = roll[at - 1 - struck[::-1].argmax(axis=0), columns] if len(columns) else 0
+    return found
 
 
 @dataclass

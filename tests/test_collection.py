@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert read.pieces.to_dict("list") == {
         "name": ["0001", "NA"],
         "group": ["0001", "g"],
+        "follows": ["0001", "g"],
         "first": [0, 3],
         "notes": [3, 2],
         "ticks": [72, 230],
@@ -35,13 +37,16 @@ def test_what_is_written_is_read_again(tmp_path: Path, capsys: pytest.CaptureFix
         "checksum": ["sum of 0001", "sum of NA"],
     }
     assert (tmp_path / "skipped.csv").read_text() == 'name,reason\nb,"torn, in half"\n'
-    assert capsys.readouterr().out == ("2 pieces in 2 groups, 5 notes, 12 beats; 1 pieces refused, 2 notes left out\n")
+    assert capsys.readouterr().out == (
+        "2 pieces in 2 groups, 5 notes, 12 beats; 1 pieces refused, 2 notes left out\n"
+        "0 pieces equal another one; 0 are nearly the same as one of another group, and follow it\n"
+    )
 
 
 def test_the_same_pieces_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         collection.write([piece("x", MELODY), piece("y", OTHER)], tmp_path / folder, 0.0)
-    for name in ("notes.npz", "pieces.csv", "skipped.csv"):
+    for name in ("notes.npy", "pieces.csv", "skipped.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert (tmp_path / "a" / "skipped.csv").read_text() == "name,reason\n"
 
@@ -61,7 +66,7 @@ def test_two_pieces_of_one_name_are_an_error(tmp_path: Path) -> None:
         collection.write([piece("a", MELODY), piece("b", MELODY), piece("a", OTHER)], tmp_path, 0.0)
 
 
-def test_the_same_music_in_another_key_joins_the_groups() -> None:
+def test_the_same_music_in_another_key_joins_the_groups(tmp_path: Path) -> None:
     # Five semitones up, a beat later, and quieter: the same music. A longer last note: not the same.
     moved = [(start + 24, length, pitch + 5, 30) for start, length, pitch, _ in MELODY]
     longer = [*MELODY[:2], (36, 37, 62, 90)]
@@ -72,17 +77,43 @@ def test_the_same_music_in_another_key_joins_the_groups() -> None:
         piece("four", moved, "k"),
         piece("five", [(0, 1, 50, 1)], "k"),
     ]
-    assert collection.merge_groups(pieces) == ["k", "k", "m", "k", "k"]
+    assert groups(pieces, tmp_path) == ["k", "k", "m", "k", "k"]
     # In every order the same pieces stay together.
-    assert collection.merge_groups(pieces[::-1]) == ["k", "k", "m", "k", "k"]
+    assert groups(pieces[::-1], tmp_path) == ["k", "k", "m", "k", "k"]
+
+
+def groups(pieces: list[Piece], path: Path) -> list[str]:
+    collection.write(pieces, path, 0.0)
+    found: list[str] = collection.read(path).pieces["group"].tolist()
+    return found
+
+
+def test_a_piece_nearly_the_same_keeps_its_group_and_follows_the_other(
+    tmp_path: Path, chorales: list[Piece], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = chorales[:2]
+    varied = first.notes.copy()
+    varied["pitch"] += 2
+    varied["duration"][::7] += 3
+    varied = varied[: len(varied) * 3 // 4]
+    written = [
+        replace(second, name="other", group="z"),
+        replace(first, group="y"),
+        replace(first, notes=varied, name="x", group="x"),
+    ]
+    collection.write(written, tmp_path, 0.0)
+    table = collection.read(tmp_path).pieces
+    assert table["group"].tolist() == ["z", "y", "x"]
+    assert table["follows"].tolist() == ["z", "x", "x"]
+    assert "0 pieces equal another one; 1 are nearly the same as one of another group" in capsys.readouterr().out
 
 
 def test_reading_says_what_is_missing_or_torn(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"notes.npz: not found; run the stage download"):
+    with pytest.raises(InputError, match=r"notes.npy: not found; run the stage download"):
         collection.read(tmp_path)
     collection.write([piece("a", MELODY)], tmp_path, 0.0)
     table = (tmp_path / "pieces.csv").read_text()
-    (tmp_path / "pieces.csv").write_text(table.replace("a,a,0,3,72", "a,a,0,2,72"))
+    (tmp_path / "pieces.csv").write_text(table.replace("a,a,a,0,3,72", "a,a,a,0,2,72"))
     with pytest.raises(InputError, match=r"pieces.csv: does not belong to"):
         collection.read(tmp_path)
 

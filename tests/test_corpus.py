@@ -175,9 +175,17 @@ def test_a_score_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_the_source_reads_in_order_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["schoenberg/opus19/movement6.mxl", "bach/bwv846.mxl", "demos/two-parts.xml", "bach/bwv66.6.mxl"]
-    monkeypatch.setattr(scores, "getCorePaths", lambda: [ROOT / file for file in files])
+    monkeypatch.setattr(music21_corpus, "getCorePaths", lambda: [ROOT / file for file in files])
     kaggle = KaggleConfig(handle="a/b/versions/1", file="x.pk", frames_per_beat=24, velocity_scale=1.0, seconds=60.0)
-    config = DataConfig(source="corpus", folder="data/folder", max_skipped=0.0, kaggle=kaggle)
+    config = DataConfig(
+        source="corpus",
+        folder="data/folder",
+        pedal=False,
+        mat_frames_per_beat=2,
+        backend="loky",
+        max_skipped=0.0,
+        kaggle=kaggle,
+    )
     read = list(pieces(config))
     assert [piece.name for piece in read] == ["bach/bwv66.6", "bach/bwv846", "schoenberg/opus19/movement6"]
     # The first prelude of the Well-Tempered Clavier: C, E, G, C, E, the first two held.

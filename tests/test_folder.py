@@ -14,6 +14,9 @@ def config(path: Path) -> DataConfig:
     return DataConfig(
         source="folder",
         folder=str(path),
+        pedal=False,
+        mat_frames_per_beat=2,
+        backend="loky",
         max_skipped=0.0,
         kaggle=KaggleConfig(
             handle="a/b/versions/1", file="music.pk", frames_per_beat=24, velocity_scale=127.0, seconds=60.0
@@ -50,14 +53,14 @@ def test_tracks_are_merged_rounded_and_cleared_of_drums(tmp_path: Path) -> None:
     assert piece.checksum == hashlib.sha256((tmp_path / "Suite" / "No 1.MID").read_bytes()).hexdigest()
 
 
-def test_files_come_in_order_and_only_midi_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_come_in_order_and_only_music_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notes = [(0, 0, 96, 60, 80)]
     for name in ("b.mid", "a/z.smf", "B.midi", "b.midi", ".hidden.mid", "__a/.x/c.mid"):
         save(tmp_path / name, 96, [notes])
     for name in ("README.md", "notes.csv", ".gitkeep"):
         (tmp_path / name).write_text("not music")
     assert [piece.name for piece in pieces(config(tmp_path))] == ["B", "a/z", "b.mid", "b.midi"]
-    assert capsys.readouterr().out == f"{tmp_path}: 2 files are not MIDI by their ending and are left alone\n"
+    assert capsys.readouterr().out == f"{tmp_path}: 2 files are not music by their ending and are left alone\n"
 
 
 def test_what_is_not_midi_is_refused_by_name(tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_a_folder_without_music_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone: no such folder; data.folder must name"):
         next(folder.read(config(tmp_path / "gone")))
     (tmp_path / "song.txt").write_text("la la")
-    with pytest.raises(InputError, match=r"no MIDI files \(.mid .midi .smf\)"):
+    with pytest.raises(InputError, match=r"no music \(.mid .midi .smf .mxl"):
         next(folder.read(config(tmp_path)))
 
 
@@ -96,6 +99,9 @@ PARAMS = """\
 data:
   source: {source}
   folder: music
+  pedal: false
+  mat_frames_per_beat: 2
+  backend: {backend}
   max_skipped: 0.0
   kaggle: {{handle: {handle}, file: music.pk, frames_per_beat: 24, velocity_scale: 127.0, seconds: 60.0}}
 """
@@ -103,7 +109,7 @@ data:
 
 def test_the_stage_writes_the_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(PARAMS.format(source="folder", handle="a/b/versions/1"))
+    Path("params.yaml").write_text(PARAMS.format(source="folder", handle="a/b/versions/1", backend="loky"))
     save(tmp_path / "music" / "tune.mid", 12, [[(0, 3, 9, 61, 77)]])
     download.main()
     read = collection.read(Path("data"))
@@ -112,17 +118,18 @@ def test_the_stage_writes_the_collection(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("source", "handle", "message"),
+    ("source", "handle", "backend", "message"),
     [
-        ("spotify", "a/b/versions/1", "data.source must be one of corpus, folder, kaggle, not 'spotify'"),
-        ("folder", "a/b", "data.kaggle.handle must be like owner/dataset/versions/1, not 'a/b'"),
-        ("folder", "a/b/versions/0", "data.kaggle.handle must be like"),
+        ("folder", "a/b/versions/1", "spark", "data.backend must be one of loky, ray, dask, not 'spark'"),
+        ("spotify", "a/b/versions/1", "loky", "data.source must be one of corpus, folder, kaggle, not 'spotify'"),
+        ("folder", "a/b", "loky", "data.kaggle.handle must be like owner/dataset/versions/1, not 'a/b'"),
+        ("folder", "a/b/versions/0", "loky", "data.kaggle.handle must be like"),
     ],
 )
 def test_the_stage_names_a_wrong_key(
-    source: str, handle: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, handle: str, backend: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(PARAMS.format(source=source, handle=handle))
+    Path("params.yaml").write_text(PARAMS.format(source=source, handle=handle, backend=backend))
     with pytest.raises(InputError, match=message):
         download.main()

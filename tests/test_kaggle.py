@@ -31,7 +31,15 @@ from tests.kaggle_here import Kaggle, roll_of, serving
 SETTINGS = KaggleConfig(
     handle="someone/rolls/versions/3", file="music.pk", frames_per_beat=24, velocity_scale=127.0, seconds=60.0
 )
-CONFIG = DataConfig(source="kaggle", folder="data/folder", max_skipped=0.0, kaggle=SETTINGS)
+CONFIG = DataConfig(
+    source="kaggle",
+    folder="data/folder",
+    pedal=False,
+    mat_frames_per_beat=2,
+    backend="loky",
+    max_skipped=0.0,
+    kaggle=SETTINGS,
+)
 
 
 Capture = pytest.CaptureFixture[str]

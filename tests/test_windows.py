@@ -10,7 +10,7 @@ from pianoai.baseline import passages
 from pianoai.collection import Collection
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import notes_to_roll
-from pianoai.windows import RollConfig, SplitConfig, WindowConfig, Windows, changes, cut, divide
+from pianoai.windows import RollConfig, SplitConfig, WindowConfig, Windows, changes, cut, divide, held
 
 
 def test_cut_predicts_every_frame_but_the_first_exactly_once_without_overlap() -> None:
@@ -47,7 +47,7 @@ def test_frames_are_the_rolls_of_the_pieces(music: Windows, collection: Collecti
 
 def test_groups_stay_together() -> None:
     groups = [f"g{at // 3}" for at in range(60)]
-    parts = divide(pd.DataFrame({"group": groups}), SplitConfig(0.2, 0.1, 3))
+    parts = divide(pd.DataFrame({"group": groups, "follows": groups}), SplitConfig(0.2, 0.1, 3))
     assert sorted(at for rows in parts.values() for at in rows) == list(range(60))
     sides = [{groups[at] for at in rows} for rows in parts.values()]
     assert not sides[0] & sides[1]
@@ -56,9 +56,29 @@ def test_groups_stay_together() -> None:
     assert [len(side) for side in sides] == [14, 4, 2]
 
 
+def test_a_group_that_follows_another_is_moved_and_no_other_is() -> None:
+    groups = [f"g{at // 3}" for at in range(60)]
+    before = divide(pd.DataFrame({"group": groups, "follows": groups}), SplitConfig(0.2, 0.1, 3))
+    tested = {groups[at] for at in before["test"]}
+    trained = groups[before["train"][0]]
+    follows = [trained if group in tested else group for group in groups]
+    after = divide(pd.DataFrame({"group": groups, "follows": follows}), SplitConfig(0.2, 0.1, 3))
+    assert after == {"train": sorted(before["train"] + before["test"]), "valid": before["valid"], "test": []}
+
+
+def test_what_is_held_at_the_beginning_of_a_window() -> None:
+    roll = np.zeros((5, 88), np.uint8)
+    roll[:, 3] = [70, 1, 90, 1, 0]
+    roll[:, 9] = [0, 50, 1, 1, 1]
+    roll[:, 20] = [0, 0, 0, 33, 0]
+    expected = {0: {}, 1: {3: 70}, 2: {9: 50}, 3: {3: 90, 9: 50}, 4: {9: 50}}
+    for at, found in expected.items():
+        assert {int(column): int(held(roll, at)[column]) for column in np.flatnonzero(held(roll, at))} == found
+
+
 def test_two_groups_are_too_few() -> None:
     with pytest.raises(InputError, match="2 groups of pieces are too few"):
-        divide(pd.DataFrame({"group": ["a", "b"]}), SplitConfig(0.1, 0.1, 0))
+        divide(pd.DataFrame({"group": ["a", "b"], "follows": ["a", "b"]}), SplitConfig(0.1, 0.1, 0))
 
 
 def test_changes() -> None:

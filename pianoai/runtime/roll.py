@@ -59,12 +59,15 @@ def notes_to_roll(notes: Notes, frames_per_beat: int, frames: int | None = None)
     first = to_frames(start, frames_per_beat)
     end = np.maximum(to_frames(start + notes["duration"], frames_per_beat), first + 1)
     length = int(end.max(initial=0))
-    changes = np.zeros((length + 1, PITCHES), np.int16)
-    np.add.at(changes, (first, pitch), 1)
-    np.add.at(changes, (end, pitch), -1)
-    roll: Roll = (np.cumsum(changes[:-1], axis=0) > 0).astype(np.uint8)
+    # Pitch by pitch and with one number for a place: so NumPy is several times as quick.
+    changes = np.zeros((PITCHES, length + 1), np.int16)
+    one = np.ones(len(notes), np.int16)
+    np.add.at(changes.reshape(-1), pitch * (length + 1) + first, one)
+    np.subtract.at(changes.reshape(-1), pitch * (length + 1) + end, one)
+    sounds = np.cumsum(changes, axis=1, dtype=np.int16)[:, :-1] > 0
+    roll: Roll = np.ascontiguousarray(sounds.T).view(np.uint8)
     velocity = np.clip(notes["velocity"], SOFTEST, LOUDEST)
-    np.maximum.at(roll, (first, pitch), velocity)
+    np.maximum.at(roll.reshape(-1), first * PITCHES + pitch, velocity)
     if frames is None:
         return roll
     fitted = np.zeros((frames, PITCHES), np.uint8)

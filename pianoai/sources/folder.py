@@ -83,7 +83,7 @@ def read_file(name: str, path: Path, config: DataConfig) -> list[Piece | Refused
     except OSError as error:
         return [Refused(name, f"cannot be read: {error.strerror}")]
     except InputError as error:
-        return [Refused(name, str(error))]
+        return [Refused(name, str(error).removeprefix(f"{path}: "))]
     return [
         replace(piece, name=f"{name}/{piece.name}", group=f"{name}/{piece.group}")
         if isinstance(piece, Piece)

@@ -13,6 +13,8 @@ from pianoai.sources import Piece, Refused, keyboard, to_ticks
 DAMAGED = "not a MIDI file, or a damaged one"
 SEQUENCES = 2  # the format whose tracks are played one after the other
 END = b"\xff\x2f\x00"  # of a track
+PEDAL = 64  # number of the controller
+OFFS = bytes(byte for pitch in range(128) for byte in (pitch, 0, 0) * 2)  # a note-on of velocity 0 ends a note
 MARKER = 0  # a pitch below the piano's: a track without notes is forgotten, and its pedal with it
 
 
@@ -22,9 +24,10 @@ def read(name: str, data: bytes, pedal: bool) -> Piece | Refused:
     Times are in beats, so tempo changes nothing. Of format 2 the tracks follow each other, each from the beat at or
     after the end of the one before.
     """
+    drums = 0
     try:
         kind, division, tracks = chunks(data)
-        rows, drums = np.empty((0, 4), np.int64), 0
+        rows = np.empty((0, 4), np.int64)
         for part in [[track] for track in tracks] if kind == SEQUENCES else [tracks]:
             more, silent = notes(division, part, pedal)
             if kind == SEQUENCES and len(rows) and len(more):
@@ -95,18 +98,21 @@ def notes(division: int, tracks: list[bytes], pedal: bool) -> tuple[NDArray[np.i
 def ended(track: bytes, pedal: bool) -> bytes:
     """The track with an end for every note and pedal that has none, at the end of the track.
 
-    The parser forgets a note without an end. Two notes of a pitch may hang, hence two ends for each.
+    The parser forgets a note without an end. Two notes of a pitch may hang, hence two ends for each. It also takes the
+    pedal of a channel to be down from the beginning on, so that is pressed and lifted first.
     """
     if not track.endswith(END):
         return track
-    added = bytearray()
-    for status in sorted({byte for byte in track if 0x90 <= byte <= 0x9F}):
-        added += bytes((status, 0, 0, 0)) + bytes(byte for pitch in range(128) for byte in (pitch, 0, 0) * 2)
-    if pedal:
-        for status in sorted({byte for byte in track if 0xB0 <= byte <= 0xBF}):
-            note = 0x90 | status & 0x0F
-            added += bytes((status, 64, 0, 0, note, MARKER, 1, 0, note, MARKER, 0, 0))
-    return track[: -len(END)] + added + END
+    before, after = bytearray(), bytearray()
+    found = set(track)
+    for channel in range(16):
+        note, control = 0x90 | channel, 0xB0 | channel
+        if note in found:
+            after += bytes((note, 0, 0, 0)) + OFFS
+        if pedal and control in found:
+            before += bytes((0, control, PEDAL, 127, 0, control, PEDAL, 0))
+            after += bytes((control, PEDAL, 0, 0, note, MARKER, 1, 0, note, MARKER, 0, 0))
+    return bytes(before + track[: -len(END)] + after + END)
 
 
 def sustain(rows: NDArray[np.int64], pedals: NDArray[np.int64]) -> NDArray[np.int64]:

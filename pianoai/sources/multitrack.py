@@ -2,17 +2,22 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pypianoroll
 from numpy.typing import NDArray
+from scipy.sparse import csc_matrix
 
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import DEFAULT_VELOCITY
 from pianoai.sources import Piece, Refused, check_unpacked, keyboard
-from pianoai.sources.rolls import MOST_CELLS, PITCHES, runs
+from pianoai.sources.rolls import PITCHES, runs
 
 FINEST = 960  # frames a beat
+LONGEST_ROLL = 1_000_000  # frames, which take 128 MB
+PARTS = ("data", "indices", "indptr", "shape")
+SHAPE = "_csc_shape"
 
 
 def read(name: str, path: Path) -> Piece | Refused:
@@ -25,8 +30,8 @@ def read(name: str, path: Path) -> Piece | Refused:
         check_unpacked(path)
         with np.load(path) as stored:
             for key in stored.files:
-                if key.endswith("_csc_shape"):
-                    check_shape(stored[key])
+                if key.endswith(SHAPE):
+                    check({part: stored[key.removesuffix(SHAPE) + f"_csc_{part}"] for part in PARTS})
         song = pypianoroll.load(path)
         per_beat = song.resolution
         if type(per_beat) is not int or not 1 <= per_beat <= FINEST:
@@ -49,10 +54,15 @@ def read(name: str, path: Path) -> Piece | Refused:
     return Piece(name, name, notes, hashlib.sha256(path.read_bytes()).hexdigest(), drums + outside)
 
 
-def check_shape(shape: NDArray[np.int64]) -> None:
-    """Raises InputError for a roll that is not of 128 pitches, or that would not fit into memory."""
-    if shape.shape != (2,) or shape[1] != PITCHES or not 0 <= shape[0] * PITCHES <= MOST_CELLS * 16:
-        raise InputError(f"has a roll of {shape.tolist()}; rolls are frames x {PITCHES}")
+def check(parts: dict[str, NDArray[Any]]) -> None:
+    """Raises InputError or ValueError for a sparse roll that is not of 128 pitches, too long, or not consistent.
+
+    SciPy itself would write outside the memory of a roll whose indices are.
+    """
+    shape = parts.pop("shape")
+    if shape.shape != (2,) or shape[1] != PITCHES or not 0 <= shape[0] <= LONGEST_ROLL:
+        raise InputError(f"has a roll of {shape.tolist()}; rolls are frames x {PITCHES}, at most {LONGEST_ROLL:,} long")
+    csc_matrix(tuple(parts.values()), tuple(shape.tolist())).check_format(full_check=True)
 
 
 def cells(

@@ -4,6 +4,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
@@ -12,6 +13,7 @@ from pianoai.runtime.errors import InputError
 
 R = TypeVar("R")
 
+START = 1.5  # seconds that work goes on in this process before others are started, which takes about as long
 ADDRESS = {"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}  # variables of the environment
 
 
@@ -21,10 +23,17 @@ def spread(work: Callable[..., R], tasks: Iterable[tuple[Any, ...]], backend: st
     `backend` is loky, for the cores of this machine, or the cluster ray or dask, whose address is in the environment,
     and whose machines must have this project and see the same files. Raises InputError where there is none.
     """
+    waiting = iter(tasks)
+    if backend == "loky":
+        end = perf_counter() + START
+        for task in waiting:
+            yield work(*task)
+            if perf_counter() > end:
+                break
     with connected(backend):
         with parallel_config(backend):
             jobs = Parallel(n_jobs=-1, return_as="generator")
-        yield from jobs(delayed(work)(*task) for task in tasks)
+        yield from jobs(delayed(work)(*task) for task in waiting)
 
 
 @contextmanager
