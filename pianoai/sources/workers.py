@@ -30,15 +30,15 @@ def spread(work: Callable[..., R], tasks: Iterable[tuple[Any, ...]], backend: st
             yield work(*task)
             if perf_counter() > end:
                 break
-    with connected(backend):
+    with connected(backend, work.__module__):
         with parallel_config(backend):
             jobs = Parallel(n_jobs=-1, return_as="generator")
         yield from jobs(delayed(work)(*task) for task in waiting)
 
 
 @contextmanager
-def connected(backend: str) -> Iterator[None]:
-    """Inside, joblib knows the cluster."""
+def connected(backend: str, module: str) -> Iterator[None]:
+    """Inside, joblib knows the cluster, on whose machines a module must be importable."""
     if backend == "loky":
         yield
         return
@@ -56,4 +56,9 @@ def connected(backend: str) -> Iterator[None]:
     with client:
         if backend == "ray":
             importlib.import_module("ray.util.joblib").register_ray()
+        else:  # joblib would wait for ever for workers that cannot begin
+            try:
+                client.run(importlib.import_module, module)
+            except Exception as error:
+                raise InputError(f"{variable}: a worker there cannot load {module}: {error}") from None
         yield

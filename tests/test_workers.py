@@ -1,0 +1,121 @@
+"""Files are parsed in this process, in others of this machine, or on a cluster, with the same result."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from distributed import Client
+from joblib.externals.loky import get_reusable_executor
+
+from pianoai.runtime import midi
+from pianoai.runtime.errors import InputError
+from pianoai.sources import Piece, pieces, workers
+from pianoai.verification.emulator import free_ports
+from tests.test_folder import config
+
+ROOT = Path(__file__).parents[1]
+
+
+def process(number: int, seconds: float = 0.0) -> tuple[int, int]:
+    time.sleep(seconds)
+    return number, os.getpid()
+
+
+def test_order_is_kept_and_other_processes_begin_when_work_goes_on_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = list(workers.spread(process, [(number,) for number in range(50)], "loky"))
+    assert quick == [(number, os.getpid()) for number in range(50)]
+    monkeypatch.setattr(workers, "START", 0.1)
+    slow = list(workers.spread(process, [(number, 0.06) for number in range(12)], "loky"))
+    get_reusable_executor().shutdown(wait=True)
+    assert [number for number, _ in slow] == list(range(12))
+    assert [pid for _, pid in slow[:2]] == [os.getpid()] * 2
+    assert os.getpid() not in {pid for _, pid in slow[2:]}
+
+
+@pytest.mark.parametrize(
+    ("backend", "address", "message"),
+    [
+        ("dask", "", "DASK_SCHEDULER_ADDRESS: not set; data.backend: dask needs the cluster's address there"),
+        ("ray", "", "RAY_ADDRESS: not set; data.backend: ray needs"),
+        ("dask", "tcp://127.0.0.1:1", "DASK_SCHEDULER_ADDRESS: tcp://127.0.0.1:1: "),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_named(
+    backend: str, address: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
+    for variable in workers.ADDRESS.values():
+        monkeypatch.delenv(variable, raising=False)
+        if address:
+            monkeypatch.setenv(variable, address)
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(InputError) as caught:
+        list(workers.spread(process, [(1,)], backend))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@contextmanager
+def cluster(folder: Path, count: int, path: Path = ROOT) -> Iterator[str]:
+    """A Dask scheduler and so many workers, in processes of their own on this machine; yields its address."""
+    (port,) = free_ports(1)
+    address = f"tcp://127.0.0.1:{port}"
+    dask = [sys.executable, "-m", "dask"]
+    local = ["--host", "127.0.0.1", "--no-dashboard"]
+    commands = [[*dask, "scheduler", *local, "--port", str(port)]]
+    for number in range(count):
+        place = ["--local-directory", str(folder / f"worker-{number}"), "--name", f"worker-{number}"]
+        commands.append([*dask, "worker", address, *local, "--nthreads", "1", "--no-nanny", *place])
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    running = []
+    try:
+        for command in commands:
+            running.append(
+                subprocess.Popen(
+                    command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+            )
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(count, timeout=60)
+        yield address
+    finally:
+        for started in running:
+            started.kill()
+            started.wait()
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_of_two_workers_reads_the_same(
+    chorales: list[Piece], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    music = tmp_path / "music"
+    music.mkdir()
+    for number, piece in enumerate(chorales * 5):
+        (music / f"{number:02d}.mid").write_bytes(midi.write(piece.notes))
+    (music / "torn.mid").write_bytes(b"MThd")
+    here = list(pieces(config(music)))
+    with cluster(tmp_path, 2) as address:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        there = list(pieces(replace(config(music), backend="dask")))
+        with Client(address) as client:
+            counts = client.run(eval, "__import__('distributed').get_worker().state.executed_count")
+    assert [str(piece) for piece in there] == [str(piece) for piece in here]
+    assert len(there) == 41
+    assert len(counts) == 2
+    assert all(counts.values())
+
+
+@pytest.mark.slow
+def test_workers_without_the_project_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "song.mid").write_bytes(b"MThd")
+    with cluster(tmp_path, 1, tmp_path) as address:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        with pytest.raises(InputError, match=r"a worker there cannot load pianoai.sources.folder: .*pianoai"):
+            list(pieces(replace(config(tmp_path), backend="dask")))
