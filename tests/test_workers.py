@@ -105,7 +105,7 @@ def test_a_dask_cluster_of_two_workers_reads_the_same(
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
         there = list(pieces(replace(config(music), backend="dask")))
         with Client(address) as client:
-            counts = client.run(eval, "__import__('distributed').get_worker().state.executed_count")
+            counts = client.run(lambda dask_worker: dask_worker.state.executed_count)
     assert [str(piece) for piece in there] == [str(piece) for piece in here]
     assert len(there) == 41
     assert len(counts) == 2

@@ -57,39 +57,45 @@ def read(config: DataConfig) -> Iterator[Piece | Refused]:
 
 def read_file(name: str, path: Path, config: DataConfig) -> list[Piece | Refused]:
     """The pieces in one file; only the libraries that its kind needs are loaded."""
-    kind = KINDS[path.suffix.lower()]
-    if kind == "midi":
-        from pianoai.sources import midi
-
-        try:
-            return [midi.read(name, path.read_bytes(), config.pedal)]
-        except OSError as error:
-            return [Refused(name, f"cannot be read: {error.strerror}")]
-    if kind == "score":
-        from pianoai.sources import scores
-
-        return [scores.read(name, path, name)]
-    if kind == "multitrack":
-        from pianoai.sources import multitrack
-
-        return [multitrack.read(name, path)]
     try:
-        if kind == "pickle":
-            from pianoai.sources import rolls
-
-            several = list(rolls.read(path, config.kaggle))
-        else:
-            several = list(read_mat(path, config.mat_frames_per_beat))
+        found = list(read_kind(KINDS[path.suffix.lower()], name, path, config))
     except OSError as error:
         return [Refused(name, f"cannot be read: {error.strerror}")]
     except InputError as error:
-        return [Refused(name, str(error).removeprefix(f"{path}: "))]
+        found = [Refused(name, str(error))]
+    # What is refused is an output of the pipeline, and must not hang on where a folder is.
     return [
-        replace(piece, name=f"{name}/{piece.name}", group=f"{name}/{piece.group}")
-        if isinstance(piece, Piece)
-        else replace(piece, name=f"{name}/{piece.name}")
-        for piece in several
+        piece if isinstance(piece, Piece) else replace(piece, reason=piece.reason.replace(str(path), path.name))
+        for piece in found
     ]
+
+
+def read_kind(kind: str, name: str, path: Path, config: DataConfig) -> Iterator[Piece | Refused]:
+    """The pieces in a file of some kind. Raises InputError or OSError where that is not what it holds."""
+    if kind == "midi":
+        from pianoai.sources import midi
+
+        yield midi.read(name, path.read_bytes(), config.pedal)
+    elif kind == "score":
+        from pianoai.sources import scores
+
+        yield scores.read(name, path, name)
+    elif kind == "multitrack":
+        from pianoai.sources import multitrack
+
+        yield multitrack.read(name, path)
+    elif kind == "pickle":
+        from pianoai.sources import rolls
+
+        yield from (below(name, piece) for piece in rolls.read(path, config.kaggle))
+    else:
+        yield from (below(name, piece) for piece in read_mat(path, config.mat_frames_per_beat))
+
+
+def below(name: str, piece: Piece | Refused) -> Piece | Refused:
+    """One of several pieces of a file."""
+    called = f"{name}/{piece.name}"
+    return replace(piece, name=called, group=called) if isinstance(piece, Piece) else replace(piece, name=called)
 
 
 def read_mat(path: Path, per_beat: int) -> Iterator[Piece | Refused]:
