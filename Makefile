@@ -5,7 +5,7 @@ RUN := PATH="$(BIN):$$PATH"
 PORT ?= 9101
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro reproduce verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-ablations bench-families bench-rollouts s3 push pull audit clean
+.PHONY: help install repro reproduce verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-ablations bench-families bench-data bench-rollouts s3 push pull audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +50,10 @@ lint: install  ## check style and format
 types: install  ## check types, strictly
 	$(BIN)/mypy
 
-fuzz: install  ## send the function events of every kind for eight minutes (Linux, Python 3.11 to 3.13)
+fuzz: install  ## send the function events of every kind, and the stage download damaged files, for eight minutes each (Linux, Python 3.11 to 3.13)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet atheris==3.0.0
 	$(BIN)/python -m tests.fuzz_handler 480
+	$(BIN)/python -m tests.fuzz_sources 480 2> fuzz.log
 
 push: install  ## store data and models in the remote, as `dvc push`, with a line on what to do when that fails
 	$(RUN) python -m pianoai.storage push
@@ -86,6 +87,10 @@ bench-ablations: install  ## the same without one ingredient after another: make
 bench-families: install  ## train each of the three families, and a GAN without a critic, with three seeds (70 minutes)
 	$(RUN) dvc repro window
 	$(RUN) python -m benchmarks.families
+
+bench-data: install  ## time and memory from MIDI files to windows, against pypianoroll: make bench-data FOLDER=music (half an hour)
+	@test -n "$(FOLDER)" || { echo "error: name the folder: make bench-data FOLDER=music" >&2; exit 1; }
+	$(RUN) python -m benchmarks.data --folder "$(FOLDER)"
 
 bench-rollouts: install  ## let the model that ships play on for 2,048 frames, and compare that with real music
 	$(RUN) dvc repro export
