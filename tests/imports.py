@@ -72,7 +72,7 @@ def has_code(path: Path) -> bool:
 
 # What a stage imports only for other parameters or another winner than those of a run, by its name: no run shows it.
 OTHERWISE = {
-    "download": {f"pianoai/sources/{name}.py" for name in ("corpus", "folder", "kaggle", "fetch", "rolls")},
+    "download": {f"pianoai/sources/{name}.py" for name in ("corpus", "kaggle", "fetch", "rolls")},
     "export": {f"pianoai/models/{name}.py" for name in ("gan", "wgan", "transformer", "copy", "adversarial")},
 }
 RECORDER = """
