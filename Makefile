@@ -5,7 +5,7 @@ RUN := PATH="$(BIN):$$PATH"
 PORT ?= 9101
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro reproduce verify verify-aws test quick lint types metrics fuzz bench-runtime bench-music bench-ablations bench-families bench-data bench-rollouts s3 push pull audit clean
+.PHONY: help install repro reproduce verify verify-aws test quick lint types metrics plots experiments hooks fuzz bench-runtime bench-music bench-ablations bench-families bench-data bench-rollouts s3 push pull audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,17 @@ verify-aws: install  ## the same with a deployed function: make verify-aws FUNCT
 
 metrics: install  ## print the table of the models again
 	@$(BIN)/python -m pianoai.summary
+
+plots: install  ## draw curves and samples on one page that opens without a network: plots/index.html
+	@$(BIN)/python -m pianoai.plots
+
+experiments: install  ## print DVC's table of experiments: likelihoods, the winner, and the parameters that changed
+	@$(RUN) dvc exp show --no-pager --only-changed \
+		--drop '^(?!Experiment$$|winner$$|metrics/\w+.json:(valid|test).nll$$|[a-z]+\.[a-z_]+$$)'
+
+hooks: install  ## have git check style, types and dvc.lock before a commit, and fetch outputs from the cache on checkout
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet pre-commit==4.7.0
+	$(BIN)/pre-commit install
 
 test: install  ## run all tests
 	$(RUN) python -m pytest

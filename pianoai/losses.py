@@ -104,7 +104,7 @@ def _deviation(values: Tensor, mask: Tensor) -> Tensor:
     total = weight.sum().clamp(min=1)
     mean = (values * weight).sum((0, 1)) / total
     spread = ((values - mean).square() * weight).sum((0, 1)) / total
-    return torch.sqrt(spread + 1e-8)
+    return root(spread + 1e-8)
 
 
 def gan_discriminator(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
@@ -135,4 +135,12 @@ def gradient_penalty(slopes: Tensor, mask: Tensor) -> Tensor:
 
     Gulrajani et al. 2017, eq. 3.
     """
-    return masked_mean((slopes.square().sum(-1) + 1e-12).sqrt().sub(1).square(), mask)
+    return masked_mean(root(slopes.square().sum(-1) + 1e-12).sub(1).square(), mask)
+
+
+def root(x: Tensor) -> Tensor:
+    """Square root, the same on every CPU.
+
+    MKL, which computes PyTorch's own, starts from an approximation that makers of CPUs are free to choose.
+    """
+    return x.rsqrt().reciprocal()

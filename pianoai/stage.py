@@ -1,4 +1,4 @@
-"""Runs a stage: bad input ends in one line and exit code 1, and its cost goes to metrics/timings.json."""
+"""Runs a stage: pinned, bad input ends in one line and exit code 1, and its cost goes to metrics/timings.json."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pianoai import determinism, params
 from pianoai.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ TIMINGS = Path("metrics/timings.json")
 
 
 def run(main: Callable[[], None], name: str) -> None:
-    """Call `main`, then record seconds and peak memory under `name`; exit with 1 on InputError."""
+    """Pin, call `main`, then record seconds and peak memory under `name`; exit with 1 on InputError.
+
+    `main` imports PyTorch, where it needs it, itself: this program may be started anew (`determinism.begin`).
+    """
     began = time.perf_counter()
     try:
+        determinism.begin(params.read("determinism", determinism.DeterminismConfig))
         main()
     except InputError as error:
         sys.exit(f"error: {error}")

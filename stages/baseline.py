@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from pianoai import determinism, params
+from pianoai import params
 from pianoai.stage import run, write_csv, write_json
 
 
 def main() -> None:
     """Write models/copy.pt, metrics/copy.json and plots/curves/copy.csv."""
-    determinism.pin(params.read("determinism", determinism.DeterminismConfig))
     from pianoai import windows
     from pianoai.baseline import count
     from pianoai.evaluation import EvaluateConfig, evaluate

@@ -4,13 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from pianoai import determinism, params
+from pianoai import params
 from pianoai.stage import run, write_csv, write_json
 
 
 def main(name: str) -> None:
     """Write metrics/NAME.json, plots/curves/NAME.csv and plots/samples/NAME-N.png and .mid."""
-    determinism.pin(params.read("determinism", determinism.DeterminismConfig))
     from pianoai import checkpoint, pictures, windows
     from pianoai.baseline import read_rates
     from pianoai.evaluation import PICTURES, EvaluateConfig, evaluate

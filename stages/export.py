@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-from pianoai import determinism, params
+from pianoai import params
 from pianoai.stage import run, write_json
 
 
 def main() -> None:
     """Write models/model.ts and metrics/export.json."""
-    determinism.pin(params.read("determinism", determinism.DeterminismConfig))
     from pianoai import checkpoint, export, windows
     from pianoai.baseline import read_rates
     from pianoai.metrics.likelihood import Calibration, Thresholds

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from pianoai import determinism, params
+from pianoai import params
 from pianoai.stage import run, write_csv, write_json
 
 SECTIONS = {"gan": "gan", "wgan": "wgan", "transformer": "model"}
@@ -11,7 +11,6 @@ SECTIONS = {"gan": "gan", "wgan": "wgan", "transformer": "model"}
 
 def main(name: str) -> None:
     """Write models/NAME.pt, plots/train/NAME.csv and metrics/train/NAME.json."""
-    determinism.pin(params.read("determinism", determinism.DeterminismConfig))
     from pianoai import training, windows
     from pianoai.checkpoint import family
     from pianoai.losses import LossConfig

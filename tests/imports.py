@@ -68,3 +68,43 @@ def has_code(path: Path) -> bool:
     """Whether a file holds more than a docstring and constants."""
     body = ast.parse(path.read_text("utf-8")).body
     return any(not isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign) for node in body)
+
+
+# What a stage imports only for other parameters or another winner than those of a run, by its name: no run shows it.
+OTHERWISE = {
+    "download": {f"pianoai/sources/{name}.py" for name in ("corpus", "kaggle", "fetch", "rolls")},
+    "export": {f"pianoai/models/{name}.py" for name in ("gan", "wgan", "transformer", "copy", "adversarial")},
+}
+RECORDER = """
+import atexit, json, os, sys
+from pathlib import Path
+
+if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("stages."):
+    sections = []
+    root = os.getcwd()
+    sys.path.insert(0, root)
+    from pianoai import params
+    sys.path.remove(root)
+    read = params.read
+
+    def recorded(section, *others):
+        sections.append(section)
+        return read(section, *others)
+
+    params.read = recorded
+
+    @atexit.register
+    def write():
+        files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+        ours = sorted({os.path.relpath(file, root) for file in files if file.startswith(root + os.sep)})
+        address = "@".join([sys.orig_argv[2].removeprefix("stages."), *sys.argv[1:]])
+        found = {"files": ours, "sections": sorted(set(sections))}
+        Path(__file__).with_name(address + ".json").write_text(json.dumps(found))
+"""
+
+
+def record(folder: Path) -> dict[str, str]:
+    """Have each stage write what it imported and read into FOLDER/STAGE.json as it ends, under these variables."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(RECORDER, "utf-8")
+    return {"PYTHONPATH": str(folder)}

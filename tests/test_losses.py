@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -159,3 +160,10 @@ def test_velocities_that_are_all_the_same_cost_and_teach_nothing() -> None:
     for found in (logits, head.log_scale, head.log_friction):
         assert found.grad is not None
         assert not found.grad.any()
+
+
+def test_roots_are_those_of_exact_arithmetic() -> None:
+    values = np.float32(10.0) ** np.linspace(-20, 20, 10_001, dtype=np.float32)
+    expected = np.float32(1) / (np.float32(1) / np.sqrt(values))
+    assert (losses.root(torch.from_numpy(values)).numpy() == expected).all()
+    assert losses.root(torch.zeros(1)).item() == 0

@@ -21,8 +21,9 @@ from pianoai.runtime import midi
 from pianoai.runtime import model as runtime
 from pianoai.sources import Piece
 from pianoai.storage import server as s3
-from tests.imports import ROOT, imported
+from tests.imports import OTHERWISE, ROOT, has_code, imported, record
 from tests.kaggle_here import roll_of, serving
+from tests.test_determinism import HOSTILE
 
 DATA = re.compile(r"(data|metrics|models)/|lambda_pkg/")
 RESULTS = r"(metrics|plots)/|dvc\.lock"
@@ -71,7 +72,7 @@ def test_params_are_exactly_the_sections_a_stage_reads(expanded: dict[str, Any])
     for address, stage in expanded.items():
         name, _, item = address.partition("@")
         text = (ROOT / f"stages/{name}.py").read_text("utf-8")
-        read = set(re.findall(r'params\.read\("(\w+)"', text))
+        read = {"determinism"} | set(re.findall(r'params\.read\("(\w+)"', text))  # `stage.run` reads that one
         if "params.read(section" in text:
             read.add(SECTIONS[item])
         assert stage["params"] == read, address
@@ -92,13 +93,16 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.variables: dict[str, str] = {}  # of the environment, besides the tests' own
 
     def run(self, *command: str, fails: bool = False) -> str:
         """Run a command there; returns what it printed."""
         done = subprocess.run(
             [sys.executable, "-m", *command] if command[0] == "dvc" else command,
             cwd=self.root,
-            env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            env=os.environ
+            | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+            | self.variables,
             capture_output=True,
             text=True,
             check=False,
@@ -184,11 +188,33 @@ def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> 
         ("commit", "-qm", "tiny"),
     ):
         found.run("git", *command)
+    found.variables = record(root.with_name(f"{root.name}-imports"))
     order = found.ran("dvc", "repro")
+    found.variables = {}
     assert sorted(order) == sorted(stages(root))
     found.run("git", "add", "-A")
     found.run("git", "commit", "-qm", "run")
     return found
+
+
+@pytest.mark.slow
+def test_deps_and_params_are_what_a_run_imports_and_reads(project: Project) -> None:
+    """Of each stage, and of each item of a stage that there are several of, as it ended."""
+
+    def counts(name: str) -> bool:
+        return not name.endswith("__init__.py") or has_code(ROOT / name)
+
+    for address, stage in stages(project.root).items():
+        name = address.partition("@")[0]
+        path = project.root.with_name(f"{project.root.name}-imports") / f"{address}.json"
+        found = json.loads(path.read_text("utf-8"))
+        assert set(found["sections"]) == stage["params"], address
+        ran = set(filter(counts, found["files"]))
+        code = {dep for dep in stage["deps"] if dep.endswith(".py") and not DATA.match(dep) and counts(dep)}
+        if name == "package":  # what it ships it reads, and does not import
+            code = {dep for dep in code if not dep.startswith("pianoai/runtime/")} | ran
+        assert ran <= code, address
+        assert code - ran <= OTHERWISE.get(name, set()), address
 
 
 @pytest.mark.slow
@@ -302,9 +328,43 @@ def cloned(address: Path, root: Path) -> Project:
     return Project(root)
 
 
+BACKWARDS = """
+import os
+
+listdir, scandir = os.listdir, os.scandir
+
+class Reversed:
+    def __init__(self, path):
+        with scandir(path) as found:
+            self.found = iter(sorted(found, key=lambda entry: str(entry.name), reverse=True))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.found)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *ignored):
+        pass
+
+    def close(self):
+        pass
+
+os.listdir = lambda path=".": sorted(listdir(path), key=str, reverse=True)
+os.scandir = lambda path=".": Reversed(path)
+"""
+
+
 @pytest.mark.slow
 def test_another_clone_makes_the_same_of_everything(project: Project, tmp_path: Path) -> None:
+    """In another folder, where folders are listed backwards, and with other settings of every library in the shell."""
     clone = cloned(project.root, tmp_path / "a/folder of another name")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(BACKWARDS)
+    clone.variables = HOSTILE | {"PYTHONPATH": str(tmp_path / "site"), "TZ": "Pacific/Auckland"}
     printed = clone.run(sys.executable, "-m", "pianoai.reproduction")
     assert sorted(re.findall(r"Running stage '([^']+)'", printed)) == sorted(stages(clone.root))
     assert re.search(r"^(\d+) of \1 outputs equal those of the last commit$", printed, re.M)

@@ -264,6 +264,7 @@ class AdversarialTraining(pl.LightningModule):
         """Muon for the generator's inner matrices, Adam with betas (0.5, 0.9) for the critic, both on one schedule."""
         train, config = self.train_config, self.config
         generator = Muon.of(self.model, ("context.taps.", "join."), config.learning_rate, train.weight_decay)
-        critic = torch.optim.Adam(self.critic.parameters(), config.critic_learning_rate, betas=(0.5, 0.9))
+        # Fused, Adam takes square roots that are the same on every CPU (see `losses.root`).
+        critic = torch.optim.Adam(self.critic.parameters(), config.critic_learning_rate, betas=(0.5, 0.9), fused=True)
         batches = int(self.trainer.estimated_stepping_batches)
         return [generator, critic], [schedule(each, train.warmup, batches) for each in (generator, critic)]

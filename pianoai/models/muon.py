@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from pianoai.losses import root
+
 ROUNDS = 5  # of Newton-Schulz
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of its odd polynomial of degree 5
 
@@ -77,7 +79,7 @@ def adamw_update(gradient: Tensor, state: dict[str, Any], group: dict[str, Any])
     first, second = group["betas"]
     mean.lerp_(gradient, 1 - first)
     square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-    deviation = (square / (1 - second ** state["step"])).sqrt() + 1e-8
+    deviation = root(square / (1 - second ** state["step"])) + 1e-8
     update: Tensor = mean / (1 - first ** state["step"]) / deviation
     return update
 

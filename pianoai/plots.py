@@ -1,0 +1,78 @@
+"""The plots of dvc.yaml and the pictures of samples as one page that needs no network: python -m pianoai.plots."""
+
+import base64
+import html
+import io
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+from ruamel.yaml import YAML
+
+from pianoai.runtime.errors import InputError
+
+PAGE = Path("plots/index.html")
+STYLE = "body{font-family:sans-serif;margin:2em auto;max-width:62em}img{max-width:100%}h2{margin-top:2em}"
+
+
+def main() -> int:
+    """Write PAGE and print its name; exit code 1 where the pipeline has left nothing to draw."""
+    try:
+        PAGE.write_text(page(Path()), "utf-8")
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    print(f"{PAGE}: open it with a browser")
+    return 0
+
+
+def page(root: Path) -> str:
+    """The page of the project in `root`. Raises InputError where a table of a plot is missing."""
+    parts = []
+    for plot in YAML(typ="safe").load((root / "dvc.yaml").read_text("utf-8"))["plots"]:
+        ((title, axes),) = plot.items()
+        parts.append(section(title, [curves(root, axes)]))
+    for name in sorted({path.stem.rpartition("-")[0] for path in (root / "plots/samples").glob("*.png")}):
+        pictures = sorted((root / "plots/samples").glob(f"{name}-*.png"))
+        parts.append(section(f"{name}: prompts and continuations", [path.read_bytes() for path in pictures]))
+    head = f'<meta charset="utf-8"><title>PianoAI</title><style>{STYLE}</style>'
+    return f"<!DOCTYPE html>\n<html lang=en><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+
+
+def section(title: str, pictures: list[bytes]) -> str:
+    """A heading and PNG pictures below it."""
+    shown = "\n".join(
+        f'<img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(each).decode()}">'
+        for each in pictures
+    )
+    return f"<h2>{html.escape(title)}</h2>\n{shown}"
+
+
+def curves(root: Path, axes: dict[str, Any]) -> bytes:
+    """A plot as a PNG: `x`, the columns to draw by table under `y`, `y_label`, as `dvc plots` reads them."""
+    mpl.use("Agg")
+    figure, panel = plt.subplots(figsize=(9, 4), layout="constrained")
+    for name, columns in axes["y"].items():
+        try:
+            table = pd.read_csv(root / name)
+        except FileNotFoundError:
+            raise InputError(f"{name}: not found; run `dvc repro`, which writes it") from None
+        for column in [columns] if isinstance(columns, str) else columns:
+            label = Path(name).stem + ("" if isinstance(columns, str) else f" {column}")
+            panel.plot(table[axes["x"]], table[column], label=label, marker="." if len(table) < 20 else "")
+    if axes["x"] == "epoch":
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.set(xlabel=axes["x"], ylabel=textwrap.fill(axes["y_label"], 34))
+    panel.grid(alpha=0.3)
+    panel.legend()
+    out = io.BytesIO()
+    figure.savefig(out, dpi=90, metadata={"Software": None})
+    plt.close(figure)
+    return out.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
