@@ -237,10 +237,10 @@ def trainer_of(budget: TrainConfig, callbacks: list[Callback], automatic: bool) 
             f"{key} {getattr(budget, key)}" for key in ("accelerator", "devices", "num_nodes", "precision")
         )
         raise InputError(f"train: this machine cannot train with {asked}: {' '.join(str(error).split())}") from None
-    started = int(os.environ.get("WORLD_SIZE", trainer.world_size)) if "TORCHELASTIC_RUN_ID" in os.environ else None
-    if started not in (None, trainer.world_size):
+    asked_for = budget.devices * budget.num_nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ and trainer.world_size != asked_for:
         raise InputError(
-            f"train: torchrun starts {started} processes in all, but train.devices * train.num_nodes is "
+            f"train: torchrun starts {trainer.world_size} processes in all, but train.devices * train.num_nodes is "
             f"{budget.devices} * {budget.num_nodes}"
         )
     return trainer
