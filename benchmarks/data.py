@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -136,6 +137,7 @@ def growth(folder: Path, files: list[Path]) -> dict[str, Any]:
             content["data"] |= {"source": "folder", "folder": str(music.resolve())}
             content["train"]["epochs"] = 1
             yaml.dump(content, project / "params.yaml")
+            shutil.copy(ROOT / "requirements.lock", project)
             peaks[name] = {}
             for stage in ("download", "window", *(["train transformer"] if name != "many" else [])):
                 own, helpers = peak(project, stage)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from pianoai.models.frame import PLANES, read_features
 from pianoai.runtime.roll import PITCHES, Floats, Roll, levels, velocities
@@ -31,12 +31,13 @@ class RollDataset(Dataset[Window]):
     (frames,).
     """
 
-    def __init__(self, windows: Windows, split: str, transpose: int) -> None:
+    def __init__(self, windows: Windows, split: str, transpose: int, generator: torch.Generator | None = None) -> None:
         self.frames = windows.frames
         self.starts = windows.starts[split]
         self.lengths = windows.lengths[split]
         self.held = windows.held[split]
         self.transpose = transpose
+        self.generator = generator  # of the transpositions; PyTorch's own where it is None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -45,7 +46,8 @@ class RollDataset(Dataset[Window]):
         start = self.starts[at]
         roll = np.vstack([self.held[at], self.frames[start : start + self.lengths[at]]])
         if self.transpose:
-            roll = transposed(roll, int(torch.randint(-self.transpose, self.transpose + 1, ())))
+            shift = torch.randint(-self.transpose, self.transpose + 1, (), generator=self.generator)
+            roll = transposed(roll, int(shift))
         return roll[1:], velocities(roll)[1:], levels(roll)[1:]
 
 
@@ -71,6 +73,36 @@ def collate(windows: list[Window]) -> Batch:
         mask[at, : len(roll) - 1] = 1
     features = read_features(torch.from_numpy(rolls), torch.from_numpy(loudness), torch.from_numpy(level))
     return Batch(features[:, :-1], features[:, 1:, :PLANES], torch.from_numpy(mask))
+
+
+class Shuffled(Sampler[int]):
+    """The numbers from 0 to `size` in random order, as PyTorch's RandomSampler has them for the same generator.
+
+    That sampler orders them in another way when it is given a generator than when it takes PyTorch's own.
+    """
+
+    def __init__(self, size: int, generator: torch.Generator | None = None) -> None:
+        self.size = size
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        seed = int(torch.empty((), dtype=torch.int64).random_(generator=self.generator))
+        yield from torch.randperm(self.size, generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def share(batch: Batch, process: int, processes: int) -> Batch:
+    """The examples of a batch that one of several processes takes, every `processes`-th, as long as its longest.
+
+    A process for which none is left takes one that does not count: its mask is 0.
+    """
+    own = Batch(*(part[process::processes] for part in batch))
+    if not len(own.mask):
+        own = Batch(batch.features[:1, :1], batch.targets[:1, :1], torch.zeros_like(batch.mask[:1, :1]))
+    longest = max(1, int(own.mask.sum(1).max()))
+    return Batch(*(part[:, :longest].contiguous() for part in own))
 
 
 def batches(windows: Windows, split: str) -> Iterator[Batch]:

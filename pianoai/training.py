@@ -2,24 +2,28 @@
 
 import ctypes
 import logging
+import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, EarlyStopping, WeightAveraging
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from pianoai import resume
 from pianoai.checkpoint import Checkpoint, family
-from pianoai.dataset import RollDataset, collate
+from pianoai.dataset import Batch, RollDataset, Shuffled, Window, collate, share
 from pianoai.losses import LossConfig
 from pianoai.models.objective import TrainConfig
 from pianoai.runtime.errors import InputError
@@ -43,11 +47,77 @@ class Curve(Callback):
         logged = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append({"epoch": trainer.current_epoch + 1, "learning_rate": rate} | logged)
-        print(
-            f"{self.name}: epoch {trainer.current_epoch + 1}/{self.epochs}, "
-            f"valid nll {logged['valid_nll']:.3f} nats a frame",
-            flush=True,
-        )
+        if trainer.is_global_zero:
+            print(
+                f"{self.name}: epoch {trainer.current_epoch + 1}/{self.epochs}, "
+                f"valid nll {logged['valid_nll']:.3f} nats a frame",
+                flush=True,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curve so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put it back."""
+        self.rows = state_dict["rows"]
+
+
+class Best(Callback):
+    """Keeps the weights of the epoch with the lowest validation likelihood, as they were when it was validated.
+
+    It must stand before `Averaging`, which takes the averaged weights away again at the end of a validation.
+    """
+
+    def __init__(self) -> None:
+        self.nll = float("inf")
+        self.weights: dict[str, Tensor] = {}
+        self.validated: dict[str, Tensor] = {}
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What was validated; its score is known later."""
+        model = pl_module.get_submodule("model")
+        self.validated = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep it where it is better than all before."""
+        nll = float(trainer.callback_metrics["valid_nll"])
+        if nll < self.nll or not self.weights:
+            self.nll, self.weights = nll, self.validated
+
+    def state_dict(self) -> dict[str, Any]:
+        """Likelihood and weights."""
+        return {"nll": self.nll, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put them back."""
+        self.nll, self.weights = state_dict["nll"], state_dict["weights"]
+
+
+class OwnNoise(Callback):
+    """Gives each of several processes its own random numbers for dropout and noise, anew for every epoch."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """No two processes and no two epochs have the same seed."""
+        torch.manual_seed(self.seed + 1 + trainer.current_epoch * trainer.world_size + trainer.global_rank)
+
+
+class Order(Callback):
+    """Keeps the state of the generator of order and transposition, which is the same in all processes."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put it back there."""
+        self.generator.set_state(state_dict["generator"].cpu())
 
 
 class Averaging(WeightAveraging):
@@ -80,13 +150,15 @@ def keep_freed_memory() -> None:
 
 
 def train(
-    name: str, config: Any, windows: Windows, budget: TrainConfig, loss: LossConfig
+    name: str, config: Any, windows: Windows, budget: TrainConfig, loss: LossConfig, state: Path | None = None
 ) -> tuple[Checkpoint, pd.DataFrame, dict[str, float]]:
     """Train the family `name`; returns the best weights, the curve by epoch, and a summary.
 
     Weights, averaged over steps if the budget says so, are those of the epoch with the best likelihood on the
-    validation split; training ends when it has not improved for `patience` epochs. Raises Diverged when it is no
-    longer a number.
+    validation split; training ends when it has not improved for `patience` epochs. After each epoch all that is needed
+    to go on is written to `state`, and what is found there is gone on with. Of several processes the first returns;
+    the others end when they have done their share (SystemExit). Raises Diverged when the likelihood is no longer a
+    number, and InputError for devices that this machine does not have.
     """
     keep_freed_memory()
     pl.seed_everything(budget.seed, verbose=False)
@@ -94,35 +166,30 @@ def train(
     model = module.Model(config, windows.length)
     model.head.velocities.copy_(torch.tensor(windows.velocities()))
     training = module.Training(model, config, budget, loss)
-    loader = DataLoader(RollDataset(windows, "train", budget.transpose), budget.batch, shuffle=True, collate_fn=collate)
-    # One piece at a time: their lengths differ, and what pads a batch is computed for nothing.
-    valid = DataLoader(RollDataset(windows, "valid", 0), 1, collate_fn=collate)
-    curve = Curve(name, budget.epochs)
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        # Averaged weights are put into whole checkpoints alone: `save_weights_only` would keep those that were not.
-        best = ModelCheckpoint(folder, monitor="valid_nll", save_weights_only=not budget.averaging)
-        averaging = [Averaging(budget.averaging)] if budget.averaging else []
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_epochs=budget.epochs,
-            gradient_clip_val=budget.clip if training.automatic_optimization else None,
-            callbacks=[*averaging, EarlyStopping("valid_nll", patience=budget.patience), best, curve],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            deterministic=True,
-        )
-        trainer.fit(training, loader, valid)
-        table = pd.DataFrame(curve.rows)
-        losses = table["valid_nll"]
-        if not np.isfinite(losses).all():
-            raise Diverged(f"training diverged: the validation nll of epoch {len(table)} is not a number")
-        training.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+    curve, best = Curve(name, budget.epochs), Best()
+    averaging = [Averaging(budget.averaging)] if budget.averaging else []
+    callbacks: list[Callback] = [best, *averaging, EarlyStopping("valid_nll", patience=budget.patience), curve]
+    with quiet():
+        trainer = trainer_of(budget, callbacks, training.automatic_optimization)
+        generator = torch.Generator().set_state(torch.get_rng_state()) if trainer.world_size > 1 else None
+        several = [Order(generator), OwnNoise(budget.seed)] if generator is not None else []
+        last = [resume.LastEpoch(state)] if state is not None else []
+        trainer.callbacks += [*several, *last]  # type: ignore[attr-defined]
+        train_loader, valid_loader = loaders(windows, budget, trainer, generator)
+        done = resume.found(name, state) if state is not None else 0
+        if done and trainer.is_global_zero:
+            print(f"{name}: goes on after epoch {done}", flush=True)
+        trainer.fit(training, train_loader, valid_loader, ckpt_path=state if done else None, weights_only=True)
+    if not trainer.is_global_zero:
+        raise SystemExit
+    table = pd.DataFrame(curve.rows)
+    losses = table["valid_nll"]
+    if not np.isfinite(losses).all():
+        raise Diverged(f"training diverged: the validation nll of epoch {len(table)} is not a number")
     summary = {
         "best_epoch": int(losses.idxmin()) + 1,
         "epochs": len(table),
-        "steps": len(table) * len(loader),
+        "steps": len(table) * len(train_loader),
         "valid_nll": float(losses.min()),
         "valid_nll_spread": float(losses.tail(5).std(ddof=0)),
         "train_sounding": float(table["train_sounding"].iloc[int(losses.idxmin())]),
@@ -130,7 +197,7 @@ def train(
     checkpoint = Checkpoint(
         family=name,
         config=asdict(config),
-        weights={key: value.clone() for key, value in model.state_dict().items()},
+        weights=best.weights,
         window=windows.length,
         frames_per_beat=windows.frames_per_beat,
         data=windows.checksum,
@@ -138,10 +205,81 @@ def train(
     return checkpoint, table, summary
 
 
+def trainer_of(budget: TrainConfig, callbacks: list[Callback], automatic: bool) -> pl.Trainer:
+    """Lightning's trainer for a budget, with `automatic` optimisation or the GANs' own.
+
+    Raises InputError where Lightning or this machine cannot do what is asked for.
+    """
+    several = budget.strategy == "ddp" or budget.devices * budget.num_nodes > 1
+    # A step of a critic leaves the generator's parameters out. Buffers are the same in all processes as it is.
+    ddp = DDPStrategy(find_unused_parameters=not automatic, forward_sync_buffers=False) if several else None
+    try:
+        trainer = pl.Trainer(
+            accelerator=budget.accelerator,
+            devices=budget.devices,
+            num_nodes=budget.num_nodes,
+            strategy=ddp or "auto",
+            precision=budget.precision,  # type: ignore[arg-type]
+            max_epochs=budget.epochs,
+            gradient_clip_val=budget.clip if automatic else None,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            # On GPUs some operators have no deterministic form.
+            deterministic=True if budget.accelerator == "cpu" else "warn",
+        )
+    except (MisconfigurationException, ValueError) as error:
+        asked = ", ".join(
+            f"{key} {getattr(budget, key)}" for key in ("accelerator", "devices", "num_nodes", "precision")
+        )
+        raise InputError(f"train: this machine cannot train with {asked}: {' '.join(str(error).split())}") from None
+    asked_for = budget.devices * budget.num_nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ and trainer.world_size != asked_for:
+        raise InputError(
+            f"train: torchrun starts {trainer.world_size} processes in all, but train.devices * train.num_nodes is "
+            f"{budget.devices} * {budget.num_nodes}"
+        )
+    return trainer
+
+
+def loaders(
+    windows: Windows, budget: TrainConfig, trainer: pl.Trainer, generator: torch.Generator | None
+) -> tuple[DataLoader[Window], DataLoader[Window]]:
+    """What a process trains on and what it validates on.
+
+    Of several processes all draw order and transposition from a `generator` in the same state, as a single one with the
+    batch of all together would, and each takes its share of every batch.
+    """
+    processes, process = trainer.world_size, trainer.global_rank
+
+    def collated(examples: list[Window]) -> Batch:
+        batch = collate(examples)
+        return share(batch, process, processes) if processes > 1 else batch
+
+    examples = RollDataset(windows, "train", budget.transpose, generator)
+    pieces = RollDataset(windows, "valid", 0)
+    # One piece a process: their lengths differ, and what pads a batch is computed for nothing.
+    return (
+        DataLoader(
+            examples,
+            budget.batch * processes,
+            sampler=Shuffled(len(examples), generator),
+            collate_fn=collated,
+            generator=generator,
+        ),
+        DataLoader(pieces, processes, collate_fn=collated, generator=generator),
+    )
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps Lightning's notes about devices and workers off the screen."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*(num_workers|isinstance.treespec).*")
         yield

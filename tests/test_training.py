@@ -47,6 +47,11 @@ BUDGET = TrainConfig(
     patience=6,
     transpose=3,
     seed=4,
+    accelerator="cpu",
+    devices=1,
+    num_nodes=1,
+    strategy="auto",
+    precision="32-true",
 )
 LOSS = LossConfig(sounding=1.0, struck=1.0, mse=10.0, cosine=0.2, variance=1.0, velocity=0.1)
 TINY: dict[str, dict[str, Any]] = {

@@ -24,6 +24,7 @@ from pianoai.models.objective import (
     mixture_nll,
     schedule,
 )
+from pianoai.models.processes import log_nll, log_terms, own_part
 from pianoai.params import bounded
 from pianoai.runtime.roll import PITCHES
 
@@ -110,7 +111,8 @@ class Generator(FrameModel):
     def imagine(self, features: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
         """See FrameModel.imagine; what noise does not change is computed once."""
         context = self.context(pad_window(features, self.window))
-        latent = torch.rand(samples, *context.shape[:2], self.latent, generator=generator)
+        shape = samples, *context.shape[:2], self.latent
+        latent = torch.rand(shape, generator=generator, device=features.device)
         return self.logits(context.expand(samples, *context.shape), latent, features)
 
     def initial_state(self) -> State:
@@ -199,36 +201,39 @@ class AdversarialTraining(pl.LightningModule):
     def imagine(self, batch: Batch) -> Tensor:
         """Logits (samples, batch, time, 3, 88) under as many draws of the generator's noise."""
         contexts = self.model.imagine(batch.features, self.config.noise_samples)
-        logits: Tensor = self.model.head(contexts, batch.targets)
+        logits: Tensor = self.model.head(contexts, batch.targets).float()
         return logits
 
     def draw(self, logits: Tensor, batch: Batch) -> Tensor:
         """Planes (batch, time, 176) of frames drawn from logits (batch, time, 3, 88), differentiable in them."""
-        drawn = (torch.rand(*logits.shape[:2], 2, PITCHES) < torch.sigmoid(logits[..., :2, :])).float()
+        chance = torch.rand(*logits.shape[:2], 2, PITCHES, device=logits.device)
+        drawn = (chance < torch.sigmoid(logits[..., :2, :])).float()
         return drawn_planes(logits, before(batch), drawn[..., 0, :], drawn[..., 1, :])
 
     def training_step(self, batch: Batch, index: int) -> None:
         """`critic_steps` steps of the critic, then one of the generator; logs every term, and who moves whom."""
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
+        part = own_part(self, batch.mask)
         logits, came = self.imagine(batch), batch.targets[..., : KINDS * PITCHES]
         for step in range(self.config.critic_steps):
             fake = self.draw(logits[step % len(logits)], batch)
             heard, shown = self.critic.read(batch.features), fake.detach()
             real, drawn = self.critic.score(heard, came), self.critic.score(heard, shown)
             loss = self.critic_loss(real, drawn, batch.mask)
-            self.descend(critic, loss + self.roughness(heard, came, shown, batch.mask))
+            self.descend(critic, part.weight * (loss + self.roughness(heard, came, shown, batch.mask)))
         total, terms = mixture_losses(logits, batch, self.loss_config, self.model.head)
         with torch.no_grad():
             heard = self.critic.read(batch.features)
         adversarial = self.generator_loss(self.critic.score(heard, fake), batch.mask)
         terms |= {"adversarial": adversarial.detach(), "critic": loss.detach()}
         terms["gap"] = masked_mean(real - drawn, batch.mask).detach()
+        terms = {name: part.weight * value for name, value in terms.items()}
         if index % MEASURED == 0:
             terms["adversarial_gradient"] = self.gradient_norm(self.config.adversarial * adversarial)
-        terms["gradient"] = self.descend(generator, total + self.config.adversarial * adversarial)
+        terms["gradient"] = self.descend(generator, part.weight * (total + self.config.adversarial * adversarial))
         for scheduler in self.lr_schedulers():  # type: ignore[union-attr]
             scheduler.step()
-        self.log_dict({f"train_{name}": value for name, value in terms.items()}, on_epoch=True, on_step=False)
+        log_terms(self, terms, part)
 
     def gradient_norm(self, loss: Tensor) -> Tensor:
         """The norm of the generator's gradient of one part of what it minimises."""
@@ -252,13 +257,15 @@ class AdversarialTraining(pl.LightningModule):
         """Log nats a frame of the mean over noise samples, and draw every frame once."""
         logits = self.imagine(batch)
         nll = mixture_nll([frame_nats(each, batch) for each in logits], batch.mask)
-        self.log("valid_nll", nll, on_epoch=True, batch_size=int(batch.mask.sum()))
+        log_nll(self, nll, own_part(self, batch.mask))
         drawn, real = self.draw(logits[0], batch), batch.targets
         self.coverage.add(drawn[..., :PITCHES], real[..., :PITCHES], batch.mask)
 
     def on_validation_epoch_end(self) -> None:
         """Log how much of what music does was drawn."""
-        self.log_dict({f"valid_{name}": value for name, value in self.coverage.scores().items()})
+        for counts in (self.coverage.counts, self.coverage.notes):
+            counts.copy_(self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum"))
+        self.log_dict({f"valid_{name}": value for name, value in self.coverage.scores().items()}, sync_dist=True)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[object]]:  # type: ignore[override]
         """Muon for the generator's inner matrices, Adam with betas (0.5, 0.9) for the critic, both on one schedule."""

@@ -38,7 +38,8 @@ class FrameModel(nn.Module):
         A model without noise of its own has a single one.
         """
         samples = samples if self.latent else 1
-        latent = torch.rand(samples, *features.shape[:2], self.latent, generator=generator)
+        shape = samples, *features.shape[:2], self.latent
+        latent = torch.rand(shape, generator=generator, device=features.device)
         repeated = features.expand(samples, *features.shape).flatten(0, 1)
         contexts: Tensor = self(repeated, latent.flatten(0, 1))
         return contexts.view(samples, -1, *contexts.shape[1:])

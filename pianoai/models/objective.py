@@ -34,6 +34,11 @@ class TrainConfig:
     patience: int = bounded(least=1)
     transpose: int = bounded(least=0, most=11)
     seed: int = bounded(least=0, most=2**32 - 1)
+    accelerator: str = bounded(choices=("cpu", "gpu"))
+    devices: int = bounded(least=1)
+    num_nodes: int = bounded(least=1)
+    strategy: str = bounded(choices=("auto", "ddp"))
+    precision: str = bounded(choices=("32-true", "bf16-mixed"))
 
 
 def before(batch: Batch) -> Tensor:
@@ -98,7 +103,7 @@ def validation_nll(
 ) -> tuple[Tensor, int]:
     """Nats a frame of the mean likelihood over `samples` noise samples, and the number of frames."""
     contexts = model.imagine(batch.features, samples, generator)
-    nats = [frame_nats(model.head(each, batch.targets), batch) for each in contexts]
+    nats = [frame_nats(model.head(each, batch.targets).float(), batch) for each in contexts]
     return mixture_nll(nats, batch.mask), int(batch.mask.sum())
 
 
@@ -110,8 +115,9 @@ def mixture_nll(nats: list[Tensor], mask: Tensor) -> Tensor:
 def pitch_class_sets(sounds: Tensor) -> Tensor:
     """Which of the 12 pitch classes sound, from which pitches do (…, 88): whole numbers (…,), C the lowest bit."""
     below = LOWEST_PITCH % OCTAVE  # pitches between a C and the first
-    octaves = F.pad(sounds.long(), (below, -(below + PITCHES) % OCTAVE)).view(*sounds.shape[:-1], -1, OCTAVE)
-    sets: Tensor = (octaves.amax(-2) << torch.arange(OCTAVE)).sum(-1)
+    padded = F.pad(sounds.long(), (below, -(below + PITCHES) % OCTAVE))
+    octaves = padded.view(*sounds.shape[:-1], padded.shape[-1] // OCTAVE, OCTAVE)  # of frames there may be none
+    sets: Tensor = (octaves.amax(-2) << torch.arange(OCTAVE, device=sounds.device)).sum(-1)
     return sets
 
 
@@ -131,8 +137,8 @@ class Coverage:
         """Frames (batch, time, 88), above 0 where a pitch sounds; those count whose mask (batch, time) is 1."""
         for at, frames in enumerate((drawn, real)):
             sounds = frames[mask > 0] > 0
-            self.counts[at] += torch.bincount(pitch_class_sets(sounds), minlength=2**OCTAVE)
-            self.notes[at] += sounds.sum()
+            self.counts[at] += torch.bincount(pitch_class_sets(sounds), minlength=2**OCTAVE).cpu()
+            self.notes[at] += sounds.sum().cpu()
 
     def scores(self) -> dict[str, float]:
         """The four figures."""

@@ -12,6 +12,7 @@ from pianoai.losses import LossConfig
 from pianoai.models.base import FrameModel
 from pianoai.models.muon import Muon
 from pianoai.models.objective import TrainConfig, frame_losses, schedule, validation_nll
+from pianoai.models.processes import log_nll, log_terms, own_part
 
 
 class Rate(Protocol):
@@ -34,17 +35,17 @@ class LikelihoodTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One step; logs every term."""
-        latent = torch.rand(*batch.features.shape[:2], self.model.latent)
-        total, terms = frame_losses(
-            self.model.head(self.model(batch.features, latent), batch.targets), batch, self.loss_config, self.model.head
-        )
-        self.log_dict({f"train_{name}": value for name, value in terms.items()}, on_epoch=True, on_step=False)
-        return total
+        part = own_part(self, batch.mask)
+        latent = torch.rand(*batch.features.shape[:2], self.model.latent, device=self.device)
+        logits = self.model.head(self.model(batch.features, latent), batch.targets).float()
+        total, terms = frame_losses(logits, batch, self.loss_config, self.model.head)
+        log_terms(self, {name: part.weight * value for name, value in terms.items()}, part)
+        return part.weight * total
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log nats a frame."""
-        nll, frames = validation_nll(self.model, batch, samples=1)
-        self.log("valid_nll", nll, on_epoch=True, batch_size=frames)
+        nll, _ = validation_nll(self.model, batch, samples=1)
+        log_nll(self, nll, own_part(self, batch.mask))
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, object]]]:  # type: ignore[override]
         """Muon for the matrices inside the blocks, AdamW for the rest; the schedule is stepped after every batch."""

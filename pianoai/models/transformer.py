@@ -90,13 +90,13 @@ def with_previous(chunks: Tensor) -> Tensor:
     return torch.cat([before, chunks], -2)
 
 
-def band(chunks: int, window: int) -> Tensor:
+def band(chunks: int, window: int, device: torch.device) -> Tensor:
     """Which frame of a chunk sees which of it and of the chunk before: (chunks, window, 2 * window).
 
     Each sees itself and the window - 1 frames before it, and nothing before the first chunk.
     """
-    at, of = torch.arange(window)[:, None], torch.arange(2 * window)
-    real = (torch.arange(chunks)[:, None, None] > 0) | (of >= window)
+    at, of = torch.arange(window, device=device)[:, None], torch.arange(2 * window, device=device)
+    real = (torch.arange(chunks, device=device)[:, None, None] > 0) | (of >= window)
     return (of > at) & (of <= at + window) & real
 
 
@@ -108,7 +108,7 @@ def attention_weights(q: Tensor, k: Tensor, window: int) -> Tensor:
     gives to those of both, (batch, chunks, heads, window, 2 * window).
     """
     q, k = chunked(q, window), with_previous(chunked(k, window))
-    barred = torch.where(band(q.shape[1], window), 0.0, float("-inf"))[:, None]
+    barred = torch.where(band(q.shape[1], window, q.device), 0.0, float("-inf"))[:, None]
     return torch.softmax(torch.matmul(q, k.transpose(-2, -1)) + barred, -1)
 
 
@@ -116,7 +116,7 @@ def banded_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """The same with what it finds in v (batch, heads, time, width): (batch, heads, time, width)."""
     batch, heads, time, width = q.shape
     q, k, v = chunked(q, window), with_previous(chunked(k, window)), with_previous(chunked(v, window))
-    mask = band(q.shape[1], window)[:, None].repeat(batch, 1, 1, 1)
+    mask = band(q.shape[1], window, q.device)[:, None].repeat(batch, 1, 1, 1)
     found = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=mask)
     return found.view(batch, -1, heads, window, width).transpose(1, 2).flatten(2, 3)[:, :, :time]
 

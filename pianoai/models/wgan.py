@@ -42,10 +42,10 @@ class Training(AdversarialTraining):
         """
         some = slice(max(1, len(mask) // PENALISED))
         heard, real, fake, mask = (heard[0][some], heard[1][some]), real[some], fake[some], mask[some]
-        share = torch.rand(*mask.shape, 1)
+        share = torch.rand(*mask.shape, 1, device=mask.device)
         mixed = (share * real + (1 - share) * fake).requires_grad_()
         scores = self.critic.score(heard, mixed)
         (slopes,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
         penalty = self.config.penalty * gradient_penalty(slopes, mask)
-        self.log("train_penalty", penalty.detach(), on_epoch=True, on_step=False)
+        self.log("train_penalty", penalty.detach(), on_epoch=True, on_step=False, sync_dist=True)
         return penalty

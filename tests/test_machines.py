@@ -1,0 +1,249 @@
+"""One training in several processes and on two machines; one that is killed; several experiments at a time."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from pianoai import params, windows
+from pianoai.collection import Collection
+from pianoai.models.objective import TrainConfig
+from pianoai.runtime import midi
+from pianoai.runtime.errors import InputError
+from pianoai.sources import Piece
+from pianoai.training import trainer_of
+from pianoai.verification.emulator import free_ports
+from tests.imports import ROOT
+from tests.test_pipeline import TINY, Project, copy_files
+from tests.test_training import BUDGET
+
+SMALL: dict[str, dict[str, Any]] = TINY | {  # type: ignore[assignment]
+    "determinism": {"threads": 1},
+    "train": {"epochs": 3, "batch": 4, "warmup": 2},
+}
+
+
+def set_params(root: Path, **train: Any) -> None:
+    """This repository's params.yaml with tiny models, and what else is said of training."""
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    for section, values in (SMALL | {"train": SMALL["train"] | train}).items():
+        params[section].update(values)
+    yaml.dump(params, root / "params.yaml")
+
+
+@pytest.fixture
+def machine(collection: Collection, tmp_path: Path) -> Path:
+    """A folder with windows of eight chorales, three of them to validate, which two processes cannot share evenly."""
+    (tmp_path / "one/data").mkdir(parents=True)
+    windows.write(
+        collection,
+        tmp_path / "one/data",
+        windows.RollConfig(4),
+        windows.WindowConfig(length=16, segment=64, hop=64),
+        windows.SplitConfig(valid=0.375, test=0.125, seed=1),
+    )
+    return tmp_path / "one"
+
+
+def train_stage(*launcher: str, name: str, root: Path) -> "subprocess.Popen[str]":
+    """Start `-m stages.train NAME` in a folder, by `launcher` or Python itself."""
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "stages.train", name],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(process: "subprocess.Popen[str]") -> str:
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed
+    return printed
+
+
+def curve(root: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(root / f"plots/train/{name}.csv")
+
+
+# A GAN's noise is not that of a single process, so its curve is another one, as with another seed.
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "tolerance"), [("transformer", 5e-4), ("gan", 0.03), ("wgan", 0.03)])
+def test_two_processes_learn_as_one_with_twice_the_batch(name: str, tolerance: float, machine: Path) -> None:
+    set_params(machine, batch=8)
+    finished(train_stage(name=name, root=machine))
+    one = curve(machine, name)
+    steps = json.loads((machine / f"metrics/train/{name}.json").read_text("utf-8"))["steps"]
+    set_params(machine, batch=4, devices=2, strategy="ddp")
+    lines = finished(train_stage(name=name, root=machine)).splitlines()
+    assert [line.split(",")[0] for line in lines if "valid nll" in line] == [
+        *(f"{name}: epoch {epoch}/3" for epoch in (1, 2, 3)),
+        f"train: {name}: best epoch 3",
+    ]
+    two = curve(machine, name)
+    assert json.loads((machine / f"metrics/train/{name}.json").read_text("utf-8"))["steps"] == steps
+    assert one["valid_nll"].iloc[-1] < one["valid_nll"].iloc[0] - 0.5
+    for column in ("valid_nll", "train_sounding", "train_mse"):
+        assert two[column].tolist() == pytest.approx(one[column].tolist(), rel=tolerance), column
+    assert two["learning_rate"].tolist() == one["learning_rate"].tolist()
+
+
+@pytest.mark.slow
+def test_two_machines_under_torchrun(machine: Path) -> None:
+    set_params(machine, batch=8)
+    finished(train_stage(name="transformer", root=machine))
+    one = curve(machine, "transformer")
+    set_params(machine, batch=4, num_nodes=2, strategy="ddp")
+    other = machine.parent / "two"
+    for part in ("data", "params.yaml"):
+        (shutil.copytree if part == "data" else shutil.copyfile)(machine / part, (other / part))
+    port = str(free_ports(1)[0])
+    rendezvous = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1")
+    nodes = [
+        train_stage(*rendezvous, "--master-port", port, "--node-rank", str(rank), name="transformer", root=root)
+        for rank, root in enumerate((machine, other))
+    ]
+    printed = [finished(node) for node in nodes]
+    assert "transformer: epoch 3/3" in printed[0]
+    assert "epoch" not in printed[1]
+    assert sorted(path.name for path in other.iterdir()) == ["data", "params.yaml"]
+    two = curve(machine, "transformer")
+    assert two["valid_nll"].tolist() == pytest.approx(one["valid_nll"].tolist(), rel=5e-4)
+
+
+def test_what_a_machine_cannot_do_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(budget: TrainConfig) -> str:
+        with pytest.raises(InputError) as caught:
+            trainer_of(budget, [], True)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    if not torch.cuda.is_available():
+        said = refused(replace(BUDGET, accelerator="gpu"))
+        assert said.startswith(
+            "train: this machine cannot train with accelerator gpu, devices 1, num_nodes 1, precision 32-true: "
+        )
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    for key, value in {"WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}.items():
+        monkeypatch.setenv(key, value)
+    said = refused(replace(BUDGET, devices=1, num_nodes=2, strategy="ddp"))
+    assert said == "train: torchrun starts 4 processes in all, but train.devices * train.num_nodes is 1 * 2"
+
+
+@pytest.fixture(scope="module")
+def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The pipeline up to a tiny Transformer of four epochs."""
+    root = tmp_path_factory.mktemp("project")
+    copy_files(root)
+    set_params(root, epochs=4)
+    for piece in chorales:
+        (root / f"data/folder/{piece.name.replace('/', '-')}.mid").write_bytes(midi.write(piece.notes))
+    found = Project(root)
+    for command in (
+        ("init", "-q", "-b", "main"),
+        ("config", "user.name", "tester"),
+        ("config", "user.email", "tester@localhost"),
+        ("add", "-A"),
+        ("commit", "-qm", "tiny"),
+    ):
+        found.run("git", *command)
+    assert found.ran("dvc", "repro", "train@transformer") == ["download", "window", "train@transformer"]
+    found.run("git", "add", "-A")
+    found.run("git", "commit", "-qm", "run")
+    return found
+
+
+def kill_in_training(project: Project, *command: str) -> None:
+    """Run a DVC command and kill it and all that it started, as a power cut would, in the third epoch."""
+    with subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=project.root,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("transformer: epoch 2/4"):
+                break
+        # The line is printed just before the state is written.
+        state = project.root / ".cache/train/transformer"
+        written = time.time()
+        while not any(path.stat().st_mtime > written - 0.5 for path in state.glob("*.ckpt")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_bit_equal(project: Project) -> None:
+    lock = (project.root / "dvc.lock").read_bytes()
+    kill_in_training(project, "dvc", "repro", "--force", "--single-item", "train@transformer")
+    assert not (project.root / "models/transformer.pt").exists()
+    printed = project.run("dvc", "repro", "train@transformer")
+    assert "transformer: goes on after epoch 2\n" in printed
+    assert "epoch 2/4" not in printed
+    assert "epoch 4/4" in printed
+    assert (project.root / "dvc.lock").read_bytes() == lock
+    assert project.run("git", "status", "--porcelain").split() in ([], ["M", "metrics/timings.json"])
+    assert not list((project.root / ".cache/train").rglob("*.ckpt"))
+
+    kill_in_training(project, "dvc", "repro", "--force", "--single-item", "train@transformer")
+    printed = project.run("dvc", "repro", "-fs", "train@transformer")
+    assert "goes on" not in printed
+    assert "epoch 1/4" in printed
+    assert (project.root / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.slow
+def test_two_workers_train_experiments_of_the_queue(project: Project) -> None:
+    project.run("git", "checkout", "-q", ".")
+    project.run("dvc", "exp", "run", "--queue", "-S", "model.heads=1,2", "train@transformer")
+    try:
+        project.run("dvc", "queue", "start", "-j", "2")
+        until = time.monotonic() + 600
+        while "Queued" in (status := project.run("dvc", "queue", "status")) or "Running" in status:
+            assert time.monotonic() < until, status
+            time.sleep(2)
+    finally:
+        project.run("dvc", "queue", "stop", "--kill")
+    assert status.count("Success") == 2, status
+    found = {}
+    for commit in re.findall(r"^[0-9a-f]{40}$", project.run("dvc", "exp", "list", "--sha-only"), re.M):
+        heads = YAML(typ="safe").load(project.run("git", "show", f"{commit}:params.yaml"))["model"]["heads"]
+        summary = json.loads(project.run("git", "show", f"{commit}:metrics/train/transformer.json"))
+        found[heads] = summary["valid_nll"]
+    assert set(found) == {1, 2}
+    committed = json.loads(project.run("git", "show", "HEAD:metrics/train/transformer.json"))["valid_nll"]  # of 4 heads
+    assert len({committed, *found.values()}) == 3
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("accelerator", "abacus", "train.accelerator must be one of cpu, gpu, not 'abacus'"),
+        ("devices", 0, "train.devices must be at least 1, not 0"),
+        ("num_nodes", -1, "train.num_nodes must be at least 1, not -1"),
+        ("strategy", "fsdp", "train.strategy must be one of auto, ddp, not 'fsdp'"),
+        ("precision", "16-mixed", "train.precision must be one of 32-true, bf16-mixed, not '16-mixed'"),
+    ],
+)
+def test_what_training_cannot_run_on_is_named(key: str, value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        params.build("train", TrainConfig, asdict(BUDGET) | {key: value}, "params.yaml")
