@@ -152,6 +152,8 @@ def test_no_stage_draws_from_a_generator_without_a_seed() -> None:
     """PyTorch's own generator is seeded where training begins, and used only in what training runs."""
     for path in (*(ROOT / "pianoai").rglob("*.py"), *(ROOT / "stages").glob("*.py")):
         name = path.relative_to(ROOT).as_posix()
+        if name == "pianoai/resume.py":  # it keeps the states of all generators, and draws from none
+            continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imported = {alias.name for alias in node.names} | {getattr(node, "module", None)}
