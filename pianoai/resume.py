@@ -18,6 +18,7 @@ import psutil
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities import rank_zero_only
 
 FOLDER = Path(".cache/train")
 PARTS = {"epoch", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks"}  # of a whole state
@@ -106,7 +107,8 @@ def found(name: str, path: Path) -> int:
             raise KeyError(", ".join(PARTS - set(state)))
         return int(state["epoch"]) + 1
     except Exception as error:
-        print(f"{name}: {path} is damaged ({type(error).__name__}); training begins anew", flush=True)
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            print(f"{name}: {path} is damaged ({type(error).__name__}); training begins anew", flush=True)
         return 0
 
 

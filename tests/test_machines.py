@@ -17,7 +17,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pianoai import params, windows
+from pianoai import params, resume, windows
 from pianoai.collection import Collection
 from pianoai.models.objective import TrainConfig
 from pianoai.runtime import midi
@@ -67,7 +67,20 @@ def train_stage(*launcher: str, name: str, root: Path) -> "subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
+
+
+def kill_after_second_epoch(process: "subprocess.Popen[str]", root: Path, name: str) -> int:
+    """Kill a process group when the state after the second epoch is written; returns after which epoch it was."""
+    assert process.stdout is not None
+    assert next(line for line in process.stdout if line.startswith(f"{name}: epoch 2/"))
+    done = 0
+    while done < 2:  # the line is printed just before the state is written
+        done = max((resume.found(name, path) for path in (root / ".cache/train" / name).glob("*.ckpt")), default=0)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    return done
 
 
 def finished(process: "subprocess.Popen[str]") -> str:
@@ -100,6 +113,20 @@ def test_two_processes_learn_as_one_with_twice_the_batch(name: str, tolerance: f
     for column in ("valid_nll", "train_sounding", "train_mse"):
         assert two[column].tolist() == pytest.approx(one[column].tolist(), rel=tolerance), column
     assert two["learning_rate"].tolist() == one["learning_rate"].tolist()
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_they_were_interrupted(machine: Path) -> None:
+    set_params(machine, devices=2, strategy="ddp", epochs=6)
+    finished(train_stage(name="gan", root=machine))
+    whole = curve(machine, "gan")
+    with train_stage(name="gan", root=machine) as process:
+        done = kill_after_second_epoch(process, machine, "gan")
+    lines = finished(train_stage(name="gan", root=machine)).splitlines()
+    assert [line for line in lines if "epoch 1/" in line or "goes on" in line] == [f"gan: goes on after epoch {done}"]
+    again = curve(machine, "gan")
+    for column in ("valid_nll", "train_sounding", "train_critic"):
+        assert again[column].tolist() == pytest.approx(whole[column].tolist(), rel=1e-5), column
 
 
 @pytest.mark.slow
@@ -146,10 +173,10 @@ def test_what_a_machine_cannot_do_is_said_in_one_line(monkeypatch: pytest.Monkey
 
 @pytest.fixture(scope="module")
 def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The pipeline up to a tiny Transformer of four epochs."""
+    """The pipeline up to a tiny Transformer of eight epochs."""
     root = tmp_path_factory.mktemp("project")
     copy_files(root)
-    set_params(root, epochs=4)
+    set_params(root, epochs=8)
     for piece in chorales:
         (root / f"data/folder/{piece.name.replace('/', '-')}.mid").write_bytes(midi.write(piece.notes))
     found = Project(root)
@@ -167,8 +194,8 @@ def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> 
     return found
 
 
-def kill_in_training(project: Project, *command: str) -> None:
-    """Run a DVC command and kill it and all that it started, as a power cut would, in the third epoch."""
+def kill_in_training(project: Project, *command: str) -> int:
+    """Run a DVC command and kill it and all that it started, as a power cut would; returns after which epoch."""
     with subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=project.root,
@@ -177,28 +204,18 @@ def kill_in_training(project: Project, *command: str) -> None:
         text=True,
         start_new_session=True,
     ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("transformer: epoch 2/4"):
-                break
-        # The line is printed just before the state is written.
-        state = project.root / ".cache/train/transformer"
-        written = time.time()
-        while not any(path.stat().st_mtime > written - 0.5 for path in state.glob("*.ckpt")):
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+        return kill_after_second_epoch(process, project.root, "transformer")
 
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_bit_equal(project: Project) -> None:
     lock = (project.root / "dvc.lock").read_bytes()
-    kill_in_training(project, "dvc", "repro", "--force", "--single-item", "train@transformer")
+    done = kill_in_training(project, "dvc", "repro", "--force", "--single-item", "train@transformer")
     assert not (project.root / "models/transformer.pt").exists()
     printed = project.run("dvc", "repro", "train@transformer")
-    assert "transformer: goes on after epoch 2\n" in printed
-    assert "epoch 2/4" not in printed
-    assert "epoch 4/4" in printed
+    assert f"transformer: goes on after epoch {done}\n" in printed
+    assert "epoch 2/8" not in printed
+    assert "epoch 8/8" in printed
     assert (project.root / "dvc.lock").read_bytes() == lock
     assert project.run("git", "status", "--porcelain").split() in ([], ["M", "metrics/timings.json"])
     assert not list((project.root / ".cache/train").rglob("*.ckpt"))
@@ -206,7 +223,7 @@ def test_a_killed_training_goes_on_and_ends_bit_equal(project: Project) -> None:
     kill_in_training(project, "dvc", "repro", "--force", "--single-item", "train@transformer")
     printed = project.run("dvc", "repro", "-fs", "train@transformer")
     assert "goes on" not in printed
-    assert "epoch 1/4" in printed
+    assert "epoch 1/8" in printed
     assert (project.root / "dvc.lock").read_bytes() == lock
 
 

@@ -133,7 +133,7 @@ def test_random_numbers_go_on(tmp_path: Path) -> None:
         (["/x/bin/python", "-m", "dvc", "repro", "--force"], True),
         (["/x/bin/python3.11", "/x/bin/dvc", "repro", "-f", "train@gan"], True),
         (["dvc", "repro", "-sf", "train@gan"], True),
-        (["dvc", "exp", "run", "--for", "-S", "model.heads=2"], True),
+        (["dvc", "exp", "run", "--force", "-S", "model.heads=2"], True),
         (["dvc", "repro"], False),
         (["dvc", "repro", "--no-commit", "fine"], False),
         (["dvc", "exp", "run", "-S", "model.heads=2"], False),
