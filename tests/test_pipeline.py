@@ -246,6 +246,23 @@ def test_the_table_at_the_end(project: Project) -> None:
 
 
 @pytest.mark.slow
+def test_artifacts_are_what_was_chosen_and_exported(project: Project, tmp_path: Path) -> None:
+    for name, path in {"selected": "models/selected.pt", "exported": "models/model.ts"}.items():
+        project.run("git", "tag", "-a", f"{name}@v1.0.0", "-m", "the first")
+        project.run("dvc", "artifacts", "get", ".", name, "-o", str(tmp_path / name))
+        assert (tmp_path / name).read_bytes() == (project.root / path).read_bytes()
+
+
+@pytest.mark.slow
+def test_plots_are_drawn_with_their_templates_and_show_the_samples(project: Project, tmp_path: Path) -> None:
+    project.run("dvc", "plots", "show", "-o", str(tmp_path))
+    assert len(list((tmp_path / "static").glob("*.png"))) == 3 * len(TRAINED)
+    page = (tmp_path / "index.html").read_text("utf-8")
+    for plot in YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))["plots"]:
+        assert all(title in page for title in plot)
+
+
+@pytest.mark.slow
 def test_no_output_names_a_path_or_changes_when_run_again(project: Project) -> None:
     before = (project.root / "dvc.lock").read_bytes()
     began = time.monotonic()
@@ -269,6 +286,14 @@ def test_other_heads_run_the_transformers_branch_alone(project: Project) -> None
     changed = project.run("dvc", "metrics", "diff")
     assert re.search(r"metrics/transformer.json +valid.nll ", changed)
     assert not re.search(r"metrics/(gan|wgan|copy).json", changed)
+    assert re.search(r"params.yaml +model.heads +4 +2\n", project.run("dvc", "params", "diff"))
+    dropped = re.search(r"--drop '(.*)'", (ROOT / "Makefile").read_text("utf-8"))
+    assert dropped  # by `make experiments`
+    command = ("dvc", "exp", "show", "--csv", "--only-changed", "--drop", dropped[1].replace("$$", "$"))
+    columns, *rows = csv.reader(project.run(*command).splitlines())
+    assert {"Experiment", "metrics/transformer.json:valid.nll", "model.heads"} <= set(columns)
+    assert len(columns) <= 6
+    assert [row[columns.index("model.heads")] for row in rows] == ["2", "4", "2"]  # workspace, commit, experiment
     project.run("git", "reset", "-q", "--hard")
     project.run("dvc", "checkout")
 
