@@ -48,11 +48,11 @@ hooks: install  ## have git check style, types and dvc.lock before a commit, and
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet pre-commit==4.7.0
 	$(BIN)/pre-commit install
 
-test: install  ## run all tests
-	$(RUN) python -m pytest
+test: install  ## run all tests, two files at a time
+	$(RUN) python -m pytest -n 2 --dist loadfile
 
 quick: install  ## run the tests that take seconds
-	$(RUN) python -m pytest -m "not slow"
+	$(RUN) python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: install  ## check style and format
 	$(BIN)/ruff check .

@@ -73,6 +73,7 @@ def expected(piece: Piece) -> list[tuple[int, int, int, int]]:
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.slow
 def test_music_comes_through_the_real_client(server: Kaggle, protocol: int) -> None:
     originals = [original("bach/bwv66.6"), original("chopin/mazurka06-2")]
     music = [{"piece": roll_of(piece), "title": piece.name} for piece in originals]
@@ -112,6 +113,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "attempts", "message"), REFUSALS)
+@pytest.mark.slow
 def test_what_kaggle_refuses_is_one_clear_line(
     server: Kaggle, monkeypatch: pytest.MonkeyPatch, capfd: Capture, status: int, attempts: int, message: str
 ) -> None:
@@ -135,6 +137,7 @@ def served(server: Kaggle) -> Piece:
     return piece
 
 
+@pytest.mark.slow
 def test_what_passes_is_tried_again(server: Kaggle, capfd: Capture) -> None:
     piece = served(server)
     server.statuses = [429, 503, 500]
@@ -145,6 +148,7 @@ def test_what_passes_is_tried_again(server: Kaggle, capfd: Capture) -> None:
     assert "(HTTP 503); attempt 3 of 5 in 0.02 s" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_server_that_says_how_long_is_not_asked_before(server: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     served(server)
     server.statuses, server.headers = [429], {"Retry-After": "7"}
@@ -154,6 +158,7 @@ def test_a_server_that_says_how_long_is_not_asked_before(server: Kaggle, monkeyp
     assert waited == [7]
 
 
+@pytest.mark.slow
 def test_a_lost_connection_goes_on_where_it_broke_off(server: Kaggle) -> None:
     piece = original("bach/bwv66.6")
     server.data = pickle.dumps([{"piece": roll_of(piece), "title": "long " * 600_000}])  # kept in parts of 2**20 bytes
@@ -167,6 +172,7 @@ def test_a_lost_connection_goes_on_where_it_broke_off(server: Kaggle) -> None:
     assert server.ranges == [None, None, f"bytes={2**20}-", None, f"bytes={2**21}-"]
 
 
+@pytest.mark.slow
 def test_no_connection_and_damage_are_clear_lines(server: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     server.data, server.md5 = b"something", base64.b64encode(b"0" * 16).decode()
     with pytest.raises(InputError, match="arrived damaged"):
@@ -176,6 +182,7 @@ def test_no_connection_and_damage_are_clear_lines(server: Kaggle, monkeypatch: p
         next(kaggle.read(CONFIG))
 
 
+@pytest.mark.slow
 def test_a_server_that_says_nothing_is_left_in_time(server: Kaggle) -> None:
     server.hangs = True
     config = replace(CONFIG, kaggle=replace(SETTINGS, seconds=4.0))
@@ -187,6 +194,7 @@ def test_a_server_that_says_nothing_is_left_in_time(server: Kaggle) -> None:
 
 
 @pytest.mark.parametrize("content", ["KGAT_0123", "", '{"key": "a-secret-that-is-not-printed"}'])
+@pytest.mark.slow
 def test_credentials_that_cannot_be_read_are_named(
     server: Kaggle, tmp_path: Path, capfd: Capture, content: str
 ) -> None:
@@ -202,6 +210,7 @@ def test_credentials_that_cannot_be_read_are_named(
     assert "a-secret-that-is-not-printed" not in printed.out + printed.err
 
 
+@pytest.mark.slow
 def test_a_broken_file_in_the_cache_is_named(server: Kaggle, tmp_path: Path) -> None:
     piece = served(server)
     list(kaggle.read(CONFIG))
@@ -215,6 +224,7 @@ def test_a_broken_file_in_the_cache_is_named(server: Kaggle, tmp_path: Path) -> 
     assert found.notes.tolist() == expected(piece)
 
 
+@pytest.mark.slow
 def test_the_client_ends_with_the_process_that_started_it(server: Kaggle) -> None:
     server.hangs = True
     command = [sys.executable, "-m", "pianoai.sources.fetch", SETTINGS.handle, SETTINGS.file, "1000000"]
@@ -237,6 +247,7 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
 
 
 @pytest.mark.parametrize("name", ["music.pk", "music.pk.zip"], ids=["as it is", "as a zip"])
+@pytest.mark.slow
 def test_a_zip_of_the_file_is_read(server: Kaggle, name: str) -> None:
     """Kaggle sends some files as a zip; kagglehub unpacks it where the address says so."""
     piece = served(server)
@@ -248,6 +259,7 @@ def test_a_zip_of_the_file_is_read(server: Kaggle, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["music.pk", "music.pk.zip"], ids=["as it is", "as a zip"])
 @pytest.mark.parametrize("evil", ["../../climbed.pk", "/tmp/pianoai-climbed.pk"])
+@pytest.mark.slow
 def test_a_zip_writes_nowhere_else(server: Kaggle, tmp_path: Path, name: str, evil: str) -> None:
     served(server)
     server.data, server.name = zipped({evil: b"climbed", "music.pk": server.data}), name
@@ -259,6 +271,7 @@ def test_a_zip_writes_nowhere_else(server: Kaggle, tmp_path: Path, name: str, ev
 
 @pytest.mark.parametrize("name", ["music.pk", "music.pk.zip"], ids=["as it is", "as a zip"])
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused(
     server: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: int
 ) -> None:

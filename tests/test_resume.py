@@ -40,6 +40,7 @@ def train_interrupted(name: str, music: Windows, budget: Any, path: Path, epoch:
 
 
 @pytest.mark.parametrize(("name", "averaging"), [(name, 0.9) for name in TINY] + [("transformer", 0.0)])
+@pytest.mark.slow
 def test_a_training_that_goes_on_ends_bit_equal(
     name: str, averaging: float, music: Windows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_training_that_goes_on_ends_bit_equal(
     assert all(torch.equal(whole.weights[key], again.weights[key]) for key in whole.weights)
 
 
+@pytest.mark.slow
 def test_what_has_ended_is_not_trained_further(music: Windows, tmp_path: Path) -> None:
     """Ended early, and killed before its results were written: the epochs that are left are not trained."""
     frozen = family("transformer").Config(**TINY["transformer"] | {"learning_rate": 0.0})
@@ -72,6 +74,7 @@ def test_what_has_ended_is_not_trained_further(music: Windows, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "a bit", "another file", "a part"])
+@pytest.mark.slow
 def test_damage_is_said_and_training_begins_anew(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
