@@ -8,7 +8,7 @@ from pianoai.stage import run
 
 
 def main() -> None:
-    """data.* of params.yaml -> data/notes.npz, data/pieces.csv, data/skipped.csv."""
+    """data.* of params.yaml -> data/notes.npy, data/pieces.csv, data/skipped.csv."""
     config = params.read("data", DataConfig)
     collection.write(pieces(config), Path("data"), config.max_skipped)
 
