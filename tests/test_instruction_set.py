@@ -26,7 +26,7 @@ from tests.imports import ROOT
 
 QEMU = "qemu-x86_64"
 FAMILIES = ("transformer", "wgan")  # all layers and optimisers that there are
-MODELS = {"intel": ("Haswell", "Skylake-Client"), "amd": ("EPYC-Rome", "EPYC-Milan")}
+MODELS = {"intel": "Haswell", "amd": "EPYC-Rome"}  # a run of one takes two to three minutes of processor time
 Trained = dict[str, str]
 
 pytestmark = [
@@ -71,14 +71,14 @@ def train(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> Ca
     return on
 
 
-def test_other_models_of_the_same_maker_and_compatible_kernels_on_any(train: Callable[[str, str], Trained]) -> None:
+def test_another_model_of_the_same_maker_and_compatible_kernels_on_any(train: Callable[[str, str], Trained]) -> None:
     assert shutil.which(QEMU), "install qemu-user, as .ci/run does: apt-get install --no-install-recommends qemu-user"
-    other = MODELS["amd" if maker() == "intel" else "intel"][0]
-    runs = [("", "avx2"), *((model, "avx2") for model in MODELS[maker()]), ("", "compatible"), (other, "compatible")]
+    other = MODELS["amd" if maker() == "intel" else "intel"]
+    runs = [(MODELS[maker()], "avx2"), (other, "compatible"), ("", "avx2"), ("", "compatible")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        here, first, second, compatible, elsewhere = pool.map(lambda run: train(*run), runs)
+        emulated, elsewhere, here, compatible = pool.map(lambda run: train(*run), runs)
     assert here["kernels"] == "AVX2"
-    assert here == first == second
+    assert here == emulated
     assert compatible == elsewhere
     assert all(re.fullmatch(r"[0-9a-f]{64}", here[name]) for name in FAMILIES)
     assert compatible["transformer"] != here["transformer"]  # so MKL listens
