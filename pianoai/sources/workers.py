@@ -4,6 +4,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from pianoai.runtime.errors import InputError
 R = TypeVar("R")
 
 START = 1.5  # seconds that work goes on in this process before others are started, which takes about as long
+AT_ONCE = 1000  # tasks that Ray is given
 ADDRESS = {"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}  # variables of the environment
 
 
@@ -32,8 +34,12 @@ def spread(work: Callable[..., R], tasks: Iterable[tuple[Any, ...]], backend: st
                 break
     with connected(backend, work.__module__):
         with parallel_config(backend):
-            jobs = Parallel(n_jobs=-1, return_as="generator")
-        yield from jobs(delayed(work)(*task) for task in waiting)
+            jobs = Parallel(n_jobs=-1, return_as="list" if backend == "ray" else "generator")
+        if backend == "ray":  # which gives nothing back before all is done
+            while some := list(islice(waiting, AT_ONCE)):
+                yield from jobs(delayed(work)(*task) for task in some)
+        else:
+            yield from jobs(delayed(work)(*task) for task in waiting)
 
 
 @contextmanager
@@ -51,8 +57,8 @@ def connected(backend: str, module: str) -> Iterator[None]:
         raise InputError(f"data.backend: {backend} needs its library: pip install 'pianoai[{backend}]'") from None
     try:
         client = library.Client(os.environ[variable]) if backend == "dask" else library.init()
-    except (OSError, ConnectionError) as error:
-        raise InputError(f"{variable}: {os.environ[variable]}: {error}") from None
+    except Exception as error:  # each library raises its own
+        raise InputError(f"{variable}: {os.environ[variable]}: {' '.join(str(error).split())}") from None
     with client:
         if backend == "ray":
             importlib.import_module("ray.util.joblib").register_ray()
