@@ -32,6 +32,8 @@ def spread(work: Callable[..., R], tasks: Iterable[tuple[Any, ...]], backend: st
             yield work(*task)
             if perf_counter() > end:
                 break
+        else:
+            return
     with connected(backend, work.__module__):
         with parallel_config(backend):
             jobs = Parallel(n_jobs=-1, return_as="list" if backend == "ray" else "generator")
