@@ -67,7 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results["frames_pypianoroll"] = frames
     results |= growth(given.folder, files)
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    print(json.dumps(results, indent=2, sort_keys=True))
+    print(table(results))
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    grown = results["memory_growth_mb"]
+    rows = [
+        (f"{results['files']} MIDI files to windows", f"{results['seconds']:.2f} s"),
+        ("pypianoroll takes", f"{results['ratio_pypianoroll']:.0f} times as long"),
+        *((f"memory of `{stage}`, for ten times the music", f"{grown[stage]:+.0f} MB") for stage in grown),
+    ]
+    return "\n".join(["| | |", "|---|---:|", *(f"| {what} | {figure} |" for what, figure in rows)])
 
 
 def midi_files(folder: Path) -> list[Path]:

@@ -43,7 +43,7 @@ class Collection:
 def write(pieces: Iterable[Piece | Refused], directory: Path, max_skipped: float) -> None:
     """Write notes.npy, pieces.csv and skipped.csv, and print a line that sums them up.
 
-    The notes of a piece are written as it comes, so memory grows by a few hundred bytes a piece. Raises InputError
+    The notes of a piece are written as it comes, so memory grows by some two kilobytes a piece. Raises InputError
     when a larger share than `max_skipped` of the pieces was refused, or all of them, after skipped.csv is written, and
     when two pieces have the same name.
     """

@@ -1,0 +1,41 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import data
+from pianoai.runtime import midi as writer
+from pianoai.sources import Piece, midi
+from tests.imports import ROOT
+
+
+def test_the_readme_has_the_table_of_the_results() -> None:
+    results = json.loads(data.RESULTS.read_text("utf-8"))
+    assert data.table(results) in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_copies_are_ten_pieces_of_other_music(chorales: list[Piece], tmp_path: Path) -> None:
+    (tmp_path / "one.mid").write_bytes(writer.write(chorales[0].notes))
+    data.copies([tmp_path / "one.mid"], tmp_path / "many")
+    found = [midi.read(path.name, path.read_bytes(), False) for path in data.midi_files(tmp_path / "many")]
+    assert len(found) == 10
+    for piece in found:
+        assert isinstance(piece, Piece)
+        assert len(piece.notes) == pytest.approx(len(chorales[0].notes) * 12 / 13, abs=1)
+    assert len({piece.notes.tobytes() for piece in found if isinstance(piece, Piece)}) == 10
+
+
+def test_pypianoroll_makes_as_many_frames(chorales: list[Piece], tmp_path: Path) -> None:
+    (tmp_path / "one.mid").write_bytes(writer.write(chorales[0].notes))
+    last = int((chorales[0].notes["start"] + chorales[0].notes["duration"]).max())
+    assert data.through_pypianoroll(tmp_path / "one.mid") == pytest.approx(np.ceil(last / 6), abs=4)
+
+
+def test_the_memory_of_a_process_is_seen() -> None:
+    before = data.anonymous(os.getpid())
+    held = np.ones(50_000_000, np.uint8)
+    assert data.anonymous(os.getpid()) - before == pytest.approx(50, abs=5)
+    del held
+    assert data.anonymous(1 << 22) == 0.0
