@@ -1,6 +1,6 @@
 """Finds pieces that hold nearly the same music: arrangements, repeats written out, other keys and loudnesses."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -10,10 +10,11 @@ from pianoai.runtime.roll import TICKS_PER_BEAT, Notes
 
 PASSAGE = 8  # chords in a row
 GRID = TICKS_PER_BEAT // 4  # ticks: notes that begin in the same sixteenth are a chord
-SKETCH = 128  # passages that stand for a piece
+SKETCH = 128  # passages, at least, that stand for a piece; all of a piece that has no more
+SMALL = np.uint64(1 << 61)  # one hash in eight is below this
 FEWEST = 8  # passages that two pieces must have to be compared
 ALIKE = 0.5  # share of the shorter piece's passages that also stand in the other
-COMMON = 64  # pieces: a passage in more of them is a commonplace, and tells nothing
+COMMON = 64  # pieces: of a passage in more of them, each is compared with the next alone
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
@@ -22,7 +23,7 @@ Number = TypeVar("Number", np.int64, np.uint64)
 
 
 def sketch(notes: Notes) -> Hashes:
-    """The SKETCH smallest hashes of the passages of a piece, in order: a random but repeatable choice of them.
+    """Hashes of some passages of a piece, in order: the SKETCH smallest, and all below SMALL.
 
     A passage is PASSAGE chords that follow each other, whatever the time between them, as intervals from the lowest
     note of the first. (Choosing by smallest hash is from A. Broder, On the resemblance and containment of documents,
@@ -42,7 +43,8 @@ def sketch(notes: Notes) -> Hashes:
     hashes = chords[:count]
     for at in range(PASSAGE - 1):
         hashes = hashes * FACTOR + steps[at : at + count]
-    return distinct(mix(hashes))[:SKETCH]
+    found = distinct(mix(hashes))
+    return found[: max(SKETCH, int(np.searchsorted(found, SMALL)))]
 
 
 def distinct(values: NDArray[Number]) -> NDArray[Number]:
@@ -61,16 +63,18 @@ def mix(values: Hashes) -> Hashes:
 
 
 def alike(a: Hashes, b: Hashes) -> bool:
-    """Whether two sketches are of nearly the same music.
-
-    A sketch is whole up to its largest hash, or altogether when it has fewer than SKETCH; both are compared up to where
-    both are whole.
-    """
-    least = min(sketch[-1] for sketch in (a, b) if len(sketch) == SKETCH) if max(len(a), len(b)) == SKETCH else None
-    if least is not None:
-        a, b = a[a <= least], b[b <= least]
+    """Whether two sketches are of nearly the same music; both are compared up to where both are whole."""
+    least = min(whole(a), whole(b))
+    a, b = a[a <= least], b[b <= least]
     shorter = min(len(a), len(b))
     return shorter >= FEWEST and len(np.intersect1d(a, b, assume_unique=True)) >= ALIKE * shorter
+
+
+def whole(hashes: Hashes) -> np.uint64:
+    """Up to which hash a sketch has all of its piece."""
+    if len(hashes) < SKETCH:
+        return np.uint64(np.iinfo(np.uint64).max)
+    return hashes[-1] if len(hashes) == SKETCH else SMALL
 
 
 def pairs(sketches: list[Hashes]) -> list[tuple[int, int]]:
@@ -89,6 +93,7 @@ def pairs(sketches: list[Hashes]) -> list[tuple[int, int]]:
     lengths = np.diff(begins, append=len(values))
     candidates: set[tuple[int, int]] = set()
     for begin, length in zip(begins.tolist(), lengths.tolist(), strict=True):
-        if 1 < length <= COMMON:
-            candidates.update(combinations(owners[order[begin : begin + length]].tolist(), 2))
+        if length > 1:
+            holders = owners[order[begin : begin + length]].tolist()
+            candidates.update(combinations(holders, 2) if length <= COMMON else pairwise(holders))
     return sorted(found + [pair for pair in candidates if alike(sketches[pair[0]], sketches[pair[1]])])

@@ -1,8 +1,12 @@
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pianoai.sources import midi
+from tests import fuzz_sources
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,3 +24,18 @@ def test_damaged_files_of_every_kind_are_read_or_refused(tmp_path: Path) -> None
         assert counts[f"{ending} Refused"] > 0
     assert sum(count for what, count in counts.items() if what.endswith("Piece")) > 0
     assert not (tmp_path / "fuzz").exists()
+
+
+def test_a_parser_that_hangs_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(name: str, data: bytes, pedal: bool) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(midi, "read", hang)
+    monkeypatch.setattr(fuzz_sources, "MOST_SECONDS", 1)
+    before = signal.signal(signal.SIGALRM, fuzz_sources.too_long)
+    try:
+        with pytest.raises(fuzz_sources.TooLong):
+            fuzz_sources.fuzz({".mid": [b"MThd"]}, tmp_path, 5.0, 1)
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -17,7 +17,7 @@ from pianoai.runtime import midi
 from pianoai.runtime.roll import Notes, notes_to_roll
 from pianoai.sources import Piece, Refused, multitrack, pieces, scores
 from pianoai.sources.folder import KINDS
-from tests.test_folder import config
+from tests.test_folder import config, save
 
 
 def found(folder: Path) -> dict[str, Piece | Refused]:
@@ -132,10 +132,10 @@ def test_pickles_as_on_kaggle(tmp_path: Path) -> None:
     (tmp_path / "set.pk").write_bytes(pickle.dumps([{"piece": cells}, {"piece": 7}]))
     (tmp_path / "not.pkl").write_bytes(b"text")
     both = found(tmp_path)
-    assert sorted(both) == ["not", "set/0000", "set/0001"]
-    assert notes_of(both["set/0000"]) == [(0, 2, 60, 64)]
-    assert isinstance(both["set/0001"], Refused)
-    assert isinstance(both["not"], Refused)
+    assert sorted(both) == ["not.pkl", "set.pk/0000", "set.pk/0001"]
+    assert notes_of(both["set.pk/0000"]) == [(0, 2, 60, 64)]
+    assert isinstance(both["set.pk/0001"], Refused)
+    assert isinstance(both["not.pkl"], Refused)
 
 
 def test_benchmark_files(tmp_path: Path) -> None:
@@ -157,11 +157,11 @@ def test_benchmark_files(tmp_path: Path) -> None:
     savemat(tmp_path / "other.mat", {"x": 1})
     both = found(tmp_path)
     # Two frames a beat: 12 ticks each.
-    assert notes_of(both["JSB/train-0000"]) == [(0, 24, 60, 64), (12, 12, 64, 64)]
-    assert notes_of(both["JSB/train-0001"]) == [(0, 12, 21, 64)]
-    assert notes_of(both["JSB/test-0000"]) == [(0, 36, 108, 64)]
-    assert both["JSB/valid-0000"] == Refused("JSB/valid-0000", "has no notes")
-    other = both["other"]
+    assert notes_of(both["JSB.mat/train-0000"]) == [(0, 24, 60, 64), (12, 12, 64, 64)]
+    assert notes_of(both["JSB.mat/train-0001"]) == [(0, 12, 21, 64)]
+    assert notes_of(both["JSB.mat/test-0000"]) == [(0, 36, 108, 64)]
+    assert both["JSB.mat/valid-0000"] == Refused("JSB.mat/valid-0000", "has no notes")
+    other = both["other.mat"]
     assert isinstance(other, Refused)
     assert "not a benchmark of 88-key piano rolls" in other.reason
 
@@ -203,3 +203,63 @@ def test_any_ending_with_any_content_is_read_or_refused(tmp_path: Path, ending: 
         assert piece.reason
         assert "\n" not in piece.reason
         assert str(tmp_path) not in piece.reason
+
+
+KERN = b"**kern\t**kern\n*M{}/4\t*M{}/4\n=1\t=1\n4c\t4e\n4d\t{}\n4e\t4g\n4f\t4a\n==\t==\n*-\t*-\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "data", "reason"),
+    [
+        (".krn", KERN.replace(b"{}", b"4", 2).replace(b"{}", b"4zzz"), "Error in parsing event ('4zzz') at line"),
+        (
+            ".krn",
+            KERN.replace(b"{}", b"444", 2).replace(b"{}", b"4f"),
+            "has a bar of 444 beats; at most 64 can be read",
+        ),
+        (".xml", b"<x><time><beats>3 + 70</beats></time></x>", "has a bar of 73 beats; at most 64 can be read"),
+    ],
+)
+def test_scores_that_music21_would_read_wrongly_or_for_ever_are_refused(
+    tmp_path: Path, ending: str, data: bytes, reason: str
+) -> None:
+    (tmp_path / f"song{ending}").write_bytes(data)
+    (piece,) = found(tmp_path).values()
+    assert isinstance(piece, Refused)
+    assert reason in piece.reason
+
+
+def test_a_small_score_in_kern(tmp_path: Path) -> None:
+    (tmp_path / "song.krn").write_bytes(KERN.replace(b"{}", b"4", 2).replace(b"{}", b"4f"))
+    expected = [(0, 60), (0, 64), (24, 62), (24, 65), (48, 64), (48, 67), (72, 65), (72, 69)]
+    assert [(start, pitch) for start, _, pitch, _ in notes_of(found(tmp_path)["song"])] == expected
+
+
+def test_a_zip_packed_in_an_unusual_way_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "song.npz", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("info.json", b"{}")
+    (piece,) = found(tmp_path).values()
+    assert piece == Refused("song", "is a zip that is compressed in an unusual way; pack it again")
+
+
+def test_links_are_followed_and_no_two_pieces_have_one_name(tmp_path: Path) -> None:
+    music, elsewhere = tmp_path / "music", tmp_path / "elsewhere"
+    (elsewhere / "more").mkdir(parents=True)
+    music.mkdir()
+    save(elsewhere / "0123abc", 24, [[(0, 0, 24, 60, 80)]])
+    (music / "a.mid").symlink_to(elsewhere / "0123abc")
+    (music / "gone.mid").symlink_to(elsewhere / "gone")
+    save(elsewhere / "more" / "b.mid", 24, [[(0, 0, 24, 61, 80)]])
+    (music / "link").symlink_to(elsewhere / "more")
+    (elsewhere / "more" / "round").symlink_to(music)
+    for name in ("c.mid", "c.midi", "c.mid.mid"):
+        save(music / name, 24, [[(0, 0, 24, 62, 80)]])
+    save(music / "d\udcff.mid", 24, [[(0, 0, 24, 63, 80)]])
+    all_of_them = found(music)
+    assert notes_of(all_of_them["a"]) == [(0, 24, 60, 80)]
+    assert notes_of(all_of_them["link/b"]) == [(0, 24, 61, 80)]
+    assert all_of_them["gone"] == Refused("gone", "cannot be read: No such file or directory")
+    assert all_of_them["'d\\udcff'"] == Refused(
+        "'d\\udcff'", "its name has characters that cannot be printed; rename it"
+    )
+    assert set(all_of_them) == {"a", "link/b", "gone", "c.mid", "c.midi", "c.mid.mid", "'d\\udcff'"}

@@ -26,7 +26,7 @@ def passages(notes: Notes) -> set[tuple[tuple[int, ...], ...]]:
 def test_a_sketch_has_a_hash_for_every_passage(chorales: list[Piece]) -> None:
     for piece in chorales:
         hashes = sketch(piece.notes)
-        assert len(hashes) == min(SKETCH, len(passages(piece.notes)))
+        assert len(hashes) == len(passages(piece.notes)) < SKETCH
         assert (np.diff(hashes.astype(object)) > 0).all()
 
 
@@ -52,6 +52,8 @@ def test_likeness_is_the_share_of_the_shorter_pieces_passages(monkeypatch: pytes
     # Of a sketch that is not whole only what is below its largest hash counts.
     monkeypatch.setattr(resemblance, "SKETCH", 100)
     long = np.arange(10, 1010, 10, dtype=np.uint64)
+    assert resemblance.whole(long) == 1000
+    assert resemblance.whole(np.append(long, np.uint64(1010))) == resemblance.SMALL
     assert alike(long, np.concatenate([long[:20], np.arange(1001, 1061, 2, dtype=np.uint64)]))
     assert not alike(long, np.concatenate([long[:20], np.arange(501, 561, 2, dtype=np.uint64)]))
 
@@ -71,6 +73,33 @@ def test_pairs_are_those_that_counting_passages_finds(chorales: list[Piece]) -> 
     assert (0, 8) in expected
     assert (1, 10) in expected
     assert pairs([sketch(notes) for notes in pieces]) == expected
+
+
+def long_piece(chords: int, seed: int) -> Notes:
+    chance = np.random.default_rng(seed)
+    return make_notes([(at * 12, 12, int(pitch), 64) for at in range(chords) for pitch in chance.integers(40, 80, 2)])
+
+
+def test_a_sketch_grows_with_a_long_piece_so_that_its_parts_are_found() -> None:
+    notes = long_piece(3000, 1)
+    hashes = sketch(notes)
+    assert len(hashes) == pytest.approx(2993 / 8, rel=0.2)
+    assert int(hashes[-1]) < 1 << 61
+    part = notes[(notes["start"] >= 12_000) & (notes["start"] < 12_000 + 12 * 200)]
+    assert alike(sketch(part), hashes)
+    assert not alike(sketch(long_piece(200, 2)), hashes)
+
+
+def test_of_very_many_variants_all_are_found() -> None:
+    sketches = []
+    for number in range(80):
+        notes = long_piece(100, 1)
+        notes["pitch"][0] = 21 + number % 80
+        sketches.append(sketch(notes))
+    linked = {0}
+    for one, other in pairs(sketches):
+        linked |= {one, other} if {one, other} & linked else set()
+    assert linked == set(range(80))
 
 
 def test_a_growing_array_has_the_bytes_of_one_saved_at_once(tmp_path: Path) -> None:

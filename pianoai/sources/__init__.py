@@ -84,7 +84,11 @@ def pieces(config: DataConfig) -> Iterator[Piece | Refused]:
 def check_unpacked(path: Path) -> None:
     """Raises InputError when the files in a zip are too large to be unpacked in memory."""
     with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
+        entries = archive.infolist()
+    # Other ways of compression unpack without a limit.
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise InputError("is a zip that is compressed in an unusual way; pack it again")
+    size = sum(entry.file_size for entry in entries)
     if size > LARGEST:
         raise InputError(f"has {size:,} bytes once unpacked, more than {LARGEST:,}")
 

@@ -1,6 +1,7 @@
 """The source `folder`: a tree of music in files of several kinds."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,41 +27,75 @@ KINDS = {  # by ending, in either case
     ".pickle": "pickle",
     ".mat": "mat",
 }
+NO_MEMORY = "takes more memory than there is"
+SEVERAL = ("pickle", "mat")  # kinds of files that hold several pieces
 
 
 def read(config: DataConfig) -> Iterator[Piece | Refused]:
     """The music in the files below `config.folder`, by path; a piece is named by its path without the ending.
 
-    A file of several pieces gives them a number each. A file with another ending does not count as a piece: how many
-    there are is printed. Files and folders whose name begins with a dot are not looked at. Raises InputError when
-    there is no music.
+    A file that may hold several pieces keeps its ending and gives them a number each. A file with another ending does
+    not count as a piece: how many there are is printed. Files and folders whose name begins with a dot are not looked
+    at. Raises InputError when there is no music.
     """
     root = Path(config.folder)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; data.folder must name a folder of music")
-    files = sorted(
-        (path.relative_to(root) for path in root.rglob("*") if path.is_file()), key=lambda path: path.as_posix()
-    )
-    files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+    files = sorted(walk(root), key=lambda path: path.as_posix())
     music = [path for path in files if path.suffix.lower() in KINDS]
     if not music:
         raise InputError(f"{root}: no music ({' '.join(KINDS)}); put some there or change data.source")
     if len(music) < len(files):
         print(f"{root}: {len(files) - len(music)} files are not music by their ending and are left alone")
-    shared = Counter(path.with_suffix("") for path in music)
-    # a.mid beside a.midi: both keep their ending.
-    names = [(path if shared[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in music]
-    tasks = [(name, (root / path).resolve(), config) for name, path in zip(names, music, strict=True)]
+    tasks = [(name, (root / path).absolute(), config) for name, path in zip(names(music), music, strict=True)]
     for found in tqdm(spread(read_file, tasks, config.backend), total=len(tasks), desc="reading", unit="file"):
         yield from found
 
 
+def walk(root: Path) -> Iterator[Path]:
+    """The files below a folder, links followed, none in a folder that was seen before; paths are from the folder on.
+
+    Raises InputError for a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename}: cannot be read: {error.strerror}; allow it, or move it elsewhere"
+        ) from None
+
+    seen: set[tuple[int, int]] = set()
+    for folder, below, files in os.walk(root, followlinks=True, onerror=refuse):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield from (Path(folder, name).relative_to(root) for name in files if not name.startswith("."))
+
+
+def names(music: list[Path]) -> list[str]:
+    """What the piece in each file is called, or the first part of it: no two alike, each ending kept that must be."""
+    shared = Counter(path.with_suffix("") for path in music)
+    whole = set(music)
+    return [
+        path.as_posix()
+        if shared[short] > 1 or short in whole or KINDS[path.suffix.lower()] in SEVERAL
+        else short.as_posix()
+        for path, short in ((path, path.with_suffix("")) for path in music)
+    ]
+
+
 def read_file(name: str, path: Path, config: DataConfig) -> list[Piece | Refused]:
     """The pieces in one file; only the libraries that its kind needs are loaded."""
+    if not name.isprintable():
+        return [Refused(ascii(name), "its name has characters that cannot be printed; rename it")]
     try:
         found = list(read_kind(KINDS[path.suffix.lower()], name, path, config))
     except OSError as error:
-        return [Refused(name, f"cannot be read: {error.strerror}")]
+        found = [Refused(name, f"cannot be read: {error.strerror or error}")]
+    except MemoryError:
+        found = [Refused(name, NO_MEMORY)]
     except InputError as error:
         found = [Refused(name, str(error))]
     # What is refused is an output of the pipeline, and must not hang on where a folder is.
@@ -106,9 +141,12 @@ def read_mat(path: Path, per_beat: int) -> Iterator[Piece | Refused]:
     from pianoai import matfile
     from pianoai.runtime.roll import roll_to_notes
 
-    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    checksum, empty = hashlib.sha256(path.read_bytes()).hexdigest(), True
     for split in matfile.SPLITS:
         for number, roll in enumerate(matfile.read(path, split)):
             name = f"{split}-{number:04d}"
             notes = roll_to_notes(roll, per_beat)
             yield Piece(name, name, notes, checksum, 0) if len(notes) else Refused(name, "has no notes")
+            empty = False
+    if empty:
+        raise InputError(f"{path}: holds no pieces")

@@ -1,6 +1,7 @@
 """Standard MIDI files: all tracks together, as one piano plays them."""
 
 import hashlib
+import re
 import struct
 
 import numpy as np
@@ -13,8 +14,11 @@ from pianoai.sources import Piece, Refused, keyboard, to_ticks
 DAMAGED = "not a MIDI file, or a damaged one"
 SEQUENCES = 2  # the format whose tracks are played one after the other
 END = b"\xff\x2f\x00"  # of a track
+ENDS = re.compile(rb"(\xff\x2f\x00\x00*)+\Z")  # such that are there twice, or padded
+DRUMS = 9  # the tenth channel
 PEDAL = 64  # number of the controller
-OFFS = bytes(byte for pitch in range(128) for byte in (pitch, 0, 0) * 2)  # a note-on of velocity 0 ends a note
+HANGING = 4
+OFFS = bytes(byte for pitch in range(128) for byte in (pitch, 0, 0) * HANGING)  # a note-on of velocity 0 ends a note
 MARKER = 0  # a pitch below the piano's: a track without notes is forgotten, and its pedal with it
 
 
@@ -54,7 +58,7 @@ def chunks(data: bytes) -> tuple[int, int, list[bytes]]:
         raise InputError(f"{DAMAGED}: it does not count time in ticks a quarter note")
     tracks: list[bytes] = []
     at = 8 + length
-    while len(tracks) < count:
+    while len(tracks) < count or data[at : at + 4] == b"MTrk":
         if len(data) < at + 8:
             raise InputError(f"{DAMAGED}: {len(tracks)} of {count} tracks are there")
         sort, size = struct.unpack_from(">4sI", data, at)
@@ -98,25 +102,25 @@ def notes(division: int, tracks: list[bytes], pedal: bool) -> tuple[NDArray[np.i
 def ended(track: bytes, pedal: bool) -> bytes:
     """The track with an end for every note and pedal that has none, at the end of the track.
 
-    The parser forgets a note without an end. Two notes of a pitch may hang, hence two ends for each. It also takes the
-    pedal of a channel to be down from the beginning on, so that is pressed and lifted first.
+    The parser forgets a note without an end. Up to HANGING notes of a pitch may hang. It also takes the pedal of a
+    channel to be down from the beginning on, so that is pressed and lifted first.
     """
-    if not track.endswith(END):
-        return track
+    end = ENDS.search(track)
+    track = track[: end.start()] if end else track + b"\0"
     before, after = bytearray(), bytearray()
     found = set(track)
     for channel in range(16):
         note, control = 0x90 | channel, 0xB0 | channel
         if note in found:
             after += bytes((note, 0, 0, 0)) + OFFS
-        if pedal and control in found:
+        if pedal and control in found and channel != DRUMS:
             before += bytes((0, control, PEDAL, 127, 0, control, PEDAL, 0))
             after += bytes((control, PEDAL, 0, 0, note, MARKER, 1, 0, note, MARKER, 0, 0))
-    return bytes(before + track[: -len(END)] + after + END)
+    return bytes(before + track + after + END)
 
 
 def sustain(rows: NDArray[np.int64], pedals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Notes that end while the pedal is down sound until it is up, or their key is struck again.
+    """Notes that end while the pedal is down, and was before, sound until it is up or their key is struck again.
 
     A piano has one such pedal, so those of all tracks hold for all notes. `pedals` is ``(times, 2)``: down, up.
     """
@@ -125,7 +129,7 @@ def sustain(rows: NDArray[np.int64], pedals: NDArray[np.int64]) -> NDArray[np.in
     pedals = pedals[np.argsort(pedals[:, 0], kind="stable")]
     up = np.maximum.accumulate(pedals[:, 1])
     rows = rows[np.lexsort((rows[:, 0], rows[:, 2]))]
-    before = np.searchsorted(pedals[:, 0], rows[:, 1], side="right") - 1
+    before = np.searchsorted(pedals[:, 0], rows[:, 1], side="left") - 1
     lasts = np.where(before >= 0, up[np.maximum(before, 0)], 0)
     follows = np.append(rows[1:, 2] == rows[:-1, 2], False)
     again = np.where(follows, np.append(rows[1:, 0], 0), np.iinfo(np.int64).max)

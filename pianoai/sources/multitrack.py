@@ -35,8 +35,8 @@ def read(name: str, path: Path) -> Piece | Refused:
         with np.load(path) as stored:
             rows, drums = notes(stored)
         found, outside = keyboard(rows)
-    except OSError as error:
-        return Refused(name, f"cannot be read: {error.strerror or error}")
+    except (OSError, MemoryError) as error:
+        raise error
     except InputError as error:
         return Refused(name, str(error))
     except Exception as error:  # NumPy and zipfile raise many kinds where a file is damaged
@@ -51,15 +51,13 @@ def notes(stored: Mapping[str, Any]) -> tuple[NDArray[np.int64], int]:
     if type(per_beat) is not int or not 1 <= per_beat <= FINEST:
         raise InputError(f"has {per_beat!r:.40} frames a beat; from 1 to {FINEST} can be read")
     rows, drums = [np.empty((0, 4), np.int64)], 0
-    track = 0
-    while str(track) in info:
+    for track in sorted(key for key in info if key.isdecimal()):
         parts = [stored[f"pianoroll_{track}_csc_{part}"] for part in ("data", "indices", "indptr", "shape")]
         found = runs(*cells(*parts), per_beat, changed=True)
-        if info[str(track)].get("is_drum"):
+        if info[track].get("is_drum"):
             drums += len(found)
         else:
             rows.append(found)
-        track += 1
     return np.concatenate(rows), drums
 
 

@@ -7,6 +7,7 @@ import zipfile
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from math import floor
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from music21 import converter, dynamics, harmony, stream
+from music21.humdrum import spineParser
 from music21.musicxml.xmlToM21 import MusicXMLWarning
 from music21.note import NotRest
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ VELOCITY = {  # pppp to ffff; p is 44, f is 89
 ACCENT = 38  # sf, fz, rf: two marks louder
 
 HANDS = 2
+MOST_BEATS = 64  # of a bar
 
 Mark = tuple[Fraction, int, int]  # when, velocity of the notes struck then, velocity from then on
 
@@ -41,20 +44,56 @@ def read(name: str, path: Path, group: str, one_player: bool | None = None) -> P
     `one_player` as in `score_rows`; by default one plays what has at most two parts.
     """
     try:
-        if zipfile.is_zipfile(path):
-            check_unpacked(path)
-        with warnings.catch_warnings():
+        check_meters(path)
+        with warnings.catch_warnings(), left_out_of_kern() as lost:
             # "measure 96 is overfull": `bar_starts` sees to those.
             warnings.simplefilter("ignore", MusicXMLWarning)
             score = converter.parseFile(path, forceSource=True, storePickle=False)
+        if lost:
+            raise InputError(lost[0])
+        if not isinstance(score, stream.Score):
+            raise InputError(f"holds an {type(score).__name__} of music21; one score a file can be read")
         rows, graces = score_rows(score, len(score.parts) <= HANDS if one_player is None else one_player)
         notes, outside = keyboard(rows)
-    except OSError as error:
-        return Refused(name, f"cannot be read: {error.strerror or error}")
+    except InputError as error:
+        return Refused(name, str(error))
+    except (OSError, MemoryError) as error:
+        raise error
     except Exception as error:  # music21 raises many kinds; whichever it is, the piece is refused
         return Refused(name, " ".join(f"{type(error).__name__}: {error}".split()))
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     return Piece(name, group, notes, checksum, graces + outside)
+
+
+def check_meters(path: Path) -> None:
+    """Raises InputError for a bar of more than MOST_BEATS beats, for each of which music21 takes longer and longer."""
+    texts = [path.read_bytes()]
+    if zipfile.is_zipfile(path):
+        check_unpacked(path)
+        with zipfile.ZipFile(path) as archive:
+            texts = [archive.read(name) for name in archive.namelist()]
+    for text in texts:
+        for found in re.finditer(rb"<beats>([\d+\s]*)</beats>|^(?:.*\t)?\*M(\d+)", text.replace(b"\0", b""), re.M):
+            beats = sum(map(int, (found[1] or found[2]).replace(b"+", b" ").split()))
+            if beats > MOST_BEATS:
+                raise InputError(f"has a bar of {beats:,} beats; at most {MOST_BEATS} can be read")
+
+
+@contextmanager
+def left_out_of_kern() -> Iterator[list[str]]:
+    """Collects a line for each token of a kern file that music21 leaves out, of which it only warns."""
+    found: list[str] = []
+
+    def warn(message: object, header: object = None) -> None:
+        if "Error in parsing event" in str(message):
+            found.append(" ".join(str(message).split()))
+
+    before = spineParser.environLocal.warn
+    spineParser.environLocal.warn = warn
+    try:
+        yield found
+    finally:
+        spineParser.environLocal.warn = before
 
 
 def score_rows(score: Any, one_player: bool) -> tuple[NDArray[np.int64], int]:

@@ -295,7 +295,9 @@ def load(path: Path, convert: Callable[[Matrix], Any]) -> list[Any]:
     except Exception as error:  # a damaged pickle can raise anything
         raise InputError(f"{path.name}: not a pickle of piano rolls: {' '.join(str(error).split())}") from None
     if not isinstance(rolls, list) or not rolls:
-        raise InputError(f"{path.name}: must hold a list of piano rolls, not {type(rolls).__name__}")
+        raise InputError(
+            f"{path.name}: must hold a list of piano rolls, not {type(rolls).__name__ if rolls else 'nothing'}"
+        )
     return rolls
 
 

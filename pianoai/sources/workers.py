@@ -15,12 +15,12 @@ from pianoai.runtime.errors import InputError
 R = TypeVar("R")
 
 START = 1.5  # seconds that work goes on in this process before others are started, which takes about as long
-AT_ONCE = 1000  # tasks that Ray is given
+AT_ONCE = 1000  # tasks under way, whose results may wait
 ADDRESS = {"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}  # variables of the environment
 
 
 def spread(work: Callable[..., R], tasks: Iterable[tuple[Any, ...]], backend: str) -> Iterator[R]:
-    """What `work` makes of each task, its arguments, in their order; a few are under way at a time.
+    """What `work` makes of each task, its arguments, in their order; at most AT_ONCE are under way.
 
     `backend` is loky, for the cores of this machine, or the cluster ray or dask, whose address is in the environment,
     and whose machines must have this project and see the same files. Raises InputError where there is none.
@@ -36,12 +36,10 @@ def spread(work: Callable[..., R], tasks: Iterable[tuple[Any, ...]], backend: st
             return
     with connected(backend, work.__module__):
         with parallel_config(backend):
+            # Ray gives nothing back before all is done.
             jobs = Parallel(n_jobs=-1, return_as="list" if backend == "ray" else "generator")
-        if backend == "ray":  # which gives nothing back before all is done
-            while some := list(islice(waiting, AT_ONCE)):
-                yield from jobs(delayed(work)(*task) for task in some)
-        else:
-            yield from jobs(delayed(work)(*task) for task in waiting)
+        while some := list(islice(waiting, AT_ONCE)):
+            yield from jobs(delayed(work)(*task) for task in some)
 
 
 @contextmanager
