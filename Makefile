@@ -41,7 +41,7 @@ plots: install  ## draw curves and samples on one page that opens without a netw
 	@$(BIN)/python -m pianoai.plots
 
 experiments: install  ## print DVC's table of experiments: likelihoods, the winner, and the parameters that changed
-	@$(RUN) dvc exp show --no-pager --only-changed \
+	@$(RUN) dvc exp show --no-pager \
 		--drop '^(?!Experiment$$|winner$$|metrics/\w+.json:(valid|test).nll$$|[a-z]+\.[a-z_]+$$)'
 
 hooks: install  ## have git check style, types and dvc.lock before a commit, and fetch outputs from the cache on checkout

@@ -32,6 +32,9 @@ class DeterminismConfig:
     instruction_set: str = bounded(choices=("avx2", "compatible", "default"))
 
 
+OPENMP = {"OMP_DYNAMIC": "false"}  # as many threads as are asked for
+UNWANTED = ("OMP_THREAD_LIMIT", "NPY_ENABLE_CPU_FEATURES")
+STARTED = "PIANOAI_PINNED"  # is set when a program has been started anew
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # For PyTorch's own kernels, MKL, oneDNN, OpenBLAS and NumPy's own loops, in this order.
 AVX2 = {
@@ -49,7 +52,7 @@ def environment(config: DeterminismConfig) -> dict[str, str]:
     `avx2` caps the kernels on x86, so that a newer CPU rounds like an older one of the same maker. MKL looks at the
     maker too: for `compatible` it takes slower kernels, the same for all. On other processors there is nothing to cap.
     """
-    wanted = dict.fromkeys(THREADS, str(config.threads)) | {"PYTHONHASHSEED": "0"}
+    wanted = dict.fromkeys(THREADS, str(config.threads)) | OPENMP | {"PYTHONHASHSEED": "0"}
     if config.instruction_set != "default" and platform.machine().lower() in ("x86_64", "amd64"):
         wanted |= AVX2
         if config.instruction_set == "compatible":
@@ -59,7 +62,7 @@ def environment(config: DeterminismConfig) -> dict[str, str]:
 
 def differing(wanted: dict[str, str]) -> list[str]:
     """Variables that are not as they should be, those among them that should not be set."""
-    return [key for key in sorted(wanted | AVX2) if os.environ.get(key) != wanted.get(key)]
+    return [key for key in sorted({*wanted, *AVX2, *UNWANTED}) if os.environ.get(key) != wanted.get(key)]
 
 
 def pin(config: DeterminismConfig) -> None:
@@ -71,7 +74,12 @@ def pin(config: DeterminismConfig) -> None:
     late = [key for key in differing(wanted) if key != "PYTHONHASHSEED"]
     if late and "torch" in sys.modules:
         raise RuntimeError(f"determinism.pin came after torch was imported: {', '.join(late)}")
-    for key in AVX2:
+    settle(wanted)
+
+
+def settle(wanted: dict[str, str]) -> None:
+    """Make the environment what is wanted."""
+    for key in (*AVX2, *UNWANTED):
         os.environ.pop(key, None)
     os.environ |= wanted
 
@@ -83,18 +91,22 @@ def begin(config: DeterminismConfig) -> None:
     where Python was told to ignore the environment.
     """
     wanted = environment(config)
-    if differing(wanted):
-        for key in AVX2:
-            os.environ.pop(key, None)
-        os.environ |= wanted
+    if others := differing(wanted):
+        if STARTED in os.environ:
+            raise InputError(
+                f"{', '.join(others)}: set by something that runs whenever Python starts; take it out of there"
+            )
+        settle(wanted | {STARTED: "1"})
         sys.stdout.flush()
         os.execv(sys.executable, sys.orig_argv)
+    os.environ.pop(STARTED, None)
     if sys.flags.hash_randomization:
         raise InputError("PYTHONHASHSEED is not heard: run Python without its options -E, -I and -R")
-    others = list(other_versions(LOCK.read_text("utf-8")))
-    if others:
+    if not LOCK.is_file():
+        raise InputError(f"{LOCK}: not found; run from the root of the project")
+    if versions := list(other_versions(LOCK.read_text("utf-8"))):
         print(
-            f"warning: results may differ from the committed ones: {', '.join(others)};"
+            f"warning: results may differ from the committed ones: {', '.join(versions)};"
             f" `python -m pip install -r {LOCK}` installs what is pinned",
             file=sys.stderr,
         )

@@ -5,10 +5,12 @@ The key is a hash of all that decides how a training ends, so that nothing else 
 """
 
 import hashlib
+import os
 import random
 import shutil
 import sys
 import zipfile
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ class LastEpoch(Checkpoint):
         new = self.path.with_suffix(".new")
         trainer.save_checkpoint(new)
         if trainer.is_global_zero:
+            with new.open("rb") as file:
+                os.fsync(file.fileno())
             new.replace(self.path)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -73,15 +77,18 @@ def place(name: str, *settings: object) -> Path:
     """Where the training of a model keeps its state; makes the folder, and removes what others have left there.
 
     `settings` are configurations and checksums whose text says all that they are. The key is of them, of every module
-    of this project that has been imported, of the libraries that compute, and of the process's numerical settings.
+    of this project that has been imported, and of the libraries that compute.
     """
     key = hashlib.sha256(repr(settings).encode())
     for library in ("torch", "pytorch-lightning", "numpy"):
         key.update(f"{library} {version(library)}\n".encode())
-    code = {module: getattr(sys.modules[module], "__file__", None) for module in sorted(sys.modules)}
-    for module, file in code.items():
-        if file and module.split(".")[0] in ("pianoai", "stages"):
-            key.update(module.encode() + b"\n" + Path(file).read_bytes())
+    root = Path(__file__).resolve().parents[1]
+    code = {
+        Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))
+    }
+    for file in sorted(code):
+        if any(file.is_relative_to(root / folder) for folder in ("pianoai", "stages")):
+            key.update(f"{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
     path = FOLDER / name / f"{key.hexdigest()}.ckpt"
     path.parent.mkdir(parents=True, exist_ok=True)
     for other in set(path.parent.iterdir()) - {path, path.with_suffix(".new")}:
@@ -119,22 +126,23 @@ def forced() -> bool:
     the processes above this one, with DVC's own parser. An experiment in DVC's queue has none above it, but it runs in
     a folder of its own in which no training was interrupted.
     """
-    try:
-        above = [process.cmdline() for process in psutil.Process().parents()]
-    except psutil.Error:
-        return False
-    return any(forces(command) for command in above)
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):  # of another user's process a system may tell nothing
+            if forces(process.cmdline()):
+                return True
+    return False
 
 
 def forces(command: list[str]) -> bool:
     """Whether a command line is `dvc repro` or `dvc exp run` with --force, however it is written."""
-    at = next((at for at, word in enumerate(command[:3]) if Path(word).stem == "dvc"), None)
+    at = next((at for at, word in enumerate(command) if Path(word).name in ("dvc", "dvc.exe")), None)
     if at is None:
         return False
     from dvc.cli.parser import get_main_parser
 
     try:
-        said, _ = get_main_parser().parse_known_args(command[at + 1 :])
-    except Exception:
+        with redirect_stdout(None), redirect_stderr(None):
+            said, _ = get_main_parser().parse_known_args(command[at + 1 :])
+    except (Exception, SystemExit):  # something else that is called dvc
         return False
     return bool(getattr(said, "force", False))

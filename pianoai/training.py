@@ -29,6 +29,8 @@ from pianoai.models.objective import TrainConfig
 from pianoai.runtime.errors import InputError
 from pianoai.windows import Windows
 
+LAUNCHERS = {"TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "GROUP_RANK"}  # one of these is set by what starts processes
+
 
 class Diverged(InputError):
     """Training left the numbers, as it does with too high a learning rate."""
@@ -237,6 +239,11 @@ def trainer_of(budget: TrainConfig, callbacks: list[Callback], automatic: bool) 
             f"{key} {getattr(budget, key)}" for key in ("accelerator", "devices", "num_nodes", "precision")
         )
         raise InputError(f"train: this machine cannot train with {asked}: {' '.join(str(error).split())}") from None
+    if budget.num_nodes > 1 and not LAUNCHERS & set(os.environ):
+        raise InputError(
+            f"train: with train.num_nodes {budget.num_nodes} a launcher must start training on each machine:"
+            " torchrun ... -m stages.train NAME"
+        )
     asked_for = budget.devices * budget.num_nodes
     if "TORCHELASTIC_RUN_ID" in os.environ and trainer.world_size != asked_for:
         raise InputError(

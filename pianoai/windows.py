@@ -132,7 +132,11 @@ def write(
             frames.append(piece)
         for name, share in shares.items():
             if not share.spans:
-                raise InputError(f"the {name} split has no music; give more pieces or change split.{name}")
+                moved = int((collection.pieces["follows"] != collection.pieces["group"]).sum())
+                raise InputError(
+                    f"the {name} split has no music; give more pieces or change split.{name}"
+                    f" ({moved} pieces follow others that they are like)"
+                )
     arrays: dict[str, NDArray[Any]] = {}
     for name, share in shares.items():
         arrays[f"{name}_starts"], arrays[f"{name}_lengths"] = np.array(share.spans, np.int64).T

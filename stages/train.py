@@ -22,7 +22,8 @@ def main(name: str) -> None:
     budget, loss = params.read("train", TrainConfig), params.read("loss", LossConfig)
     numerics = params.read("determinism", determinism.DeterminismConfig)
     # Machines need not share a folder, so trainings on several of them begin anew.
-    state = resume.place(name, config, budget, loss, numerics, data.checksum) if budget.num_nodes == 1 else None
+    shape = data.checksum, data.length, data.segment, data.frames_per_beat
+    state = resume.place(name, config, budget, loss, numerics, shape) if budget.num_nodes == 1 else None
     try:
         checkpoint, curve, summary = training.train(name, config, data, budget, loss, state)
     except training.Diverged as error:

@@ -26,6 +26,8 @@ HOSTILE = dict.fromkeys(THREADS, "1") | {
     "ONEDNN_MAX_CPU_ISA": "SSE41",
     "OPENBLAS_CORETYPE": "Nehalem",
     "NPY_DISABLE_CPU_FEATURES": "X86_V3",
+    "OMP_DYNAMIC": "true",
+    "OMP_THREAD_LIMIT": "1",
 }
 PROBE = """
 import json, os, sys

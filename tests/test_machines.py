@@ -55,6 +55,7 @@ def machine(collection: Collection, tmp_path: Path) -> Path:
         windows.WindowConfig(length=16, segment=64, hop=64),
         windows.SplitConfig(valid=0.375, test=0.125, seed=1),
     )
+    shutil.copy(ROOT / "requirements.lock", tmp_path / "one")
     return tmp_path / "one"
 
 
@@ -147,7 +148,7 @@ def test_two_machines_under_torchrun(machine: Path) -> None:
     printed = [finished(node) for node in nodes]
     assert "transformer: epoch 3/3" in printed[0]
     assert "epoch" not in printed[1]
-    assert sorted(path.name for path in other.iterdir()) == ["data", "params.yaml"]
+    assert sorted(path.name for path in other.iterdir()) == ["data", "params.yaml", "requirements.lock"]
     two = curve(machine, "transformer")
     assert two["valid_nll"].tolist() == pytest.approx(one["valid_nll"].tolist(), rel=5e-4)
 

@@ -306,7 +306,7 @@ def test_other_heads_run_the_transformers_branch_alone(project: Project) -> None
         ("train transformer", "model", "heads", "two", "model.heads must be a whole number, not 'two'"),
         ("train gan", "train", "epochs", 0, "train.epochs must be at least 1, not 0"),
         ("download", "data", "source", "spotify", "data.source must be one of corpus, folder, kaggle, not 'spotify'"),
-        ("download", "data", "folder", "docs", "docs: no MIDI files"),
+        ("download", "data", "folder", "docs", "docs: no music (.mid .midi"),
     ],
 )
 def test_bad_input_ends_in_one_line(
