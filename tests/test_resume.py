@@ -1,6 +1,7 @@
 """Trainings that are interrupted and go on: they end as if nothing had happened, to the last bit."""
 
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from pianoai import resume
+from pianoai import resume, windows
 from pianoai.checkpoint import family
+from pianoai.collection import Collection
 from pianoai.training import train
 from pianoai.windows import Windows
+from stages import train as stage
+from tests.imports import ROOT
 from tests.test_training import BUDGET, LOSS, TINY, config
 
 SHORT = replace(BUDGET, epochs=3, batch=6)
@@ -149,3 +153,32 @@ def test_random_numbers_go_on(tmp_path: Path) -> None:
 )
 def test_force_is_seen_in_dvcs_command_line(command: list[str], found: bool) -> None:
     assert resume.forces(command) is found
+
+
+def test_the_stage_tells_windows_of_another_length_apart(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their frames and beginnings can be the same, and so their checksum."""
+    keys: list[str] = []
+
+    def place(name: str, *settings: object) -> Path:
+        keys.append(repr(settings))
+        raise Cut
+
+    monkeypatch.setattr(resume, "place", place)
+    for length in (16, 32):
+        root = tmp_path / str(length)
+        (root / "data").mkdir(parents=True)
+        shutil.copy(ROOT / "params.yaml", root)
+        windows.write(
+            collection,
+            root / "data",
+            windows.RollConfig(4),
+            windows.WindowConfig(length=length, segment=64, hop=64),
+            windows.SplitConfig(valid=0.125, test=0.125, seed=1),
+        )
+        monkeypatch.chdir(root)
+        with pytest.raises(Cut):
+            stage.main("transformer")
+    assert windows.read(tmp_path / "16/data").checksum == windows.read(tmp_path / "32/data").checksum
+    assert keys[0] != keys[1]
