@@ -40,9 +40,9 @@ metrics: install  ## print the table of the models again
 plots: install  ## draw curves and samples on one page that opens without a network: plots/index.html
 	@$(BIN)/python -m pianoai.plots
 
-experiments: install  ## print DVC's table of experiments: likelihoods, the winner, and the parameters that changed
-	@$(RUN) dvc exp show --no-pager \
-		--drop '^(?!Experiment$$|winner$$|metrics/\w+.json:(valid|test).nll$$|[a-z]+\.[a-z_]+$$)'
+experiments: install  ## print DVC's table of experiments: likelihoods, winners and parameters, where they differ
+	@$(RUN) dvc exp show --no-pager --only-changed \
+		--drop '^(?!Experiment$$|winner$$|metrics/\w+.json:(valid|test).nll$$|[a-z]+\.(?!seconds|peak_mb)[a-z_]+$$)'
 
 hooks: install  ## have git check style, types and dvc.lock before a commit, and fetch outputs from the cache on checkout
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet pre-commit==4.7.0

@@ -72,7 +72,11 @@ def has_code(path: Path) -> bool:
 
 # What a stage imports only for other parameters or another winner than those of a run, by its name: no run shows it.
 OTHERWISE = {
-    "download": {f"pianoai/sources/{name}.py" for name in ("corpus", "kaggle", "fetch", "rolls")},
+    "download": {"pianoai/matfile.py"}
+    | {
+        f"pianoai/sources/{name}.py"
+        for name in ("corpus", "kaggle", "fetch", "rolls", "unpickling", "scores", "multitrack")
+    },
     "export": {f"pianoai/models/{name}.py" for name in ("gan", "wgan", "transformer", "copy", "adversarial")},
 }
 RECORDER = """

@@ -137,7 +137,7 @@ def test_two_machines_under_torchrun(machine: Path) -> None:
     one = curve(machine, "transformer")
     set_params(machine, batch=4, num_nodes=2, strategy="ddp")
     other = machine.parent / "two"
-    for part in ("data", "params.yaml"):
+    for part in ("data", "params.yaml", "requirements.lock"):
         (shutil.copytree if part == "data" else shutil.copyfile)(machine / part, (other / part))
     port = str(free_ports(1)[0])
     rendezvous = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1")
