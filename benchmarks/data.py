@@ -33,7 +33,7 @@ from ruamel.yaml import YAML
 from pianoai import params
 from pianoai.runtime import midi as writer
 from pianoai.sources import DataConfig, Piece, midi
-from pianoai.sources.folder import KINDS
+from pianoai.sources.folder import KINDS, walk
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results") / "data.json"
@@ -82,8 +82,8 @@ def table(results: dict[str, Any]) -> str:
 
 
 def midi_files(folder: Path) -> list[Path]:
-    """The MIDI files below a folder, in order."""
-    return sorted(path for path in folder.rglob("*") if KINDS.get(path.suffix.lower()) == "midi")
+    """The MIDI files that the source `folder` finds below a folder, in order."""
+    return sorted(folder / path for path in walk(folder) if KINDS.get(path.suffix.lower()) == "midi")
 
 
 def once(folder: Path) -> tuple[float, float]:

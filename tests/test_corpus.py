@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from music21 import chord, converter, dynamics, instrument, meter, note, stream,
 from music21 import corpus as music21_corpus
 
 from pianoai.runtime.errors import InputError
-from pianoai.sources import DataConfig, KaggleConfig, Piece, Refused, corpus, keyboard, pieces, scores
+from pianoai.sources import Piece, Refused, corpus, keyboard, pieces, scores
+from tests.test_folder import config as folder_config
 
 ROOT = Path(music21_corpus.getWork("bach/bwv66.6")).parents[1]
 
@@ -176,17 +178,7 @@ def test_a_score_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_the_source_reads_in_order_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["schoenberg/opus19/movement6.mxl", "bach/bwv846.mxl", "demos/two-parts.xml", "bach/bwv66.6.mxl"]
     monkeypatch.setattr(music21_corpus, "getCorePaths", lambda: [ROOT / file for file in files])
-    kaggle = KaggleConfig(handle="a/b/versions/1", file="x.pk", frames_per_beat=24, velocity_scale=1.0, seconds=60.0)
-    config = DataConfig(
-        source="corpus",
-        folder="data/folder",
-        pedal=False,
-        mat_frames_per_beat=2,
-        backend="loky",
-        max_skipped=0.0,
-        kaggle=kaggle,
-    )
-    read = list(pieces(config))
+    read = list(pieces(replace(folder_config(Path("data/folder")), source="corpus")))
     assert [piece.name for piece in read] == ["bach/bwv66.6", "bach/bwv846", "schoenberg/opus19/movement6"]
     # The first prelude of the Well-Tempered Clavier: C, E, G, C, E, the first two held.
     assert isinstance(read[1], Piece)

@@ -25,21 +25,14 @@ from music21 import corpus as scores
 from scipy.sparse import coo_matrix
 
 from pianoai.runtime.errors import InputError
-from pianoai.sources import DataConfig, KaggleConfig, Piece, Refused, corpus, kaggle, pieces, rolls, unpickling
+from pianoai.sources import KaggleConfig, Piece, Refused, corpus, kaggle, pieces, rolls, unpickling
 from tests.kaggle_here import Kaggle, roll_of, serving
+from tests.test_folder import config as folder_config
 
 SETTINGS = KaggleConfig(
     handle="someone/rolls/versions/3", file="music.pk", frames_per_beat=24, velocity_scale=127.0, seconds=60.0
 )
-CONFIG = DataConfig(
-    source="kaggle",
-    folder="data/folder",
-    pedal=False,
-    mat_frames_per_beat=2,
-    backend="loky",
-    max_skipped=0.0,
-    kaggle=SETTINGS,
-)
+CONFIG = replace(folder_config(Path("data/folder")), source="kaggle", kaggle=SETTINGS)
 
 
 Capture = pytest.CaptureFixture[str]

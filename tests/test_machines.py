@@ -20,13 +20,12 @@ from ruamel.yaml import YAML
 from pianoai import params, resume, windows
 from pianoai.collection import Collection
 from pianoai.models.objective import TrainConfig
-from pianoai.runtime import midi
 from pianoai.runtime.errors import InputError
 from pianoai.sources import Piece
 from pianoai.training import trainer_of
 from pianoai.verification.emulator import free_ports
 from tests.imports import ROOT
-from tests.test_pipeline import TINY, Project, copy_files
+from tests.test_pipeline import TINY, Project, committed, copy_files
 from tests.test_training import BUDGET
 
 SMALL: dict[str, dict[str, Any]] = TINY | {  # type: ignore[assignment]
@@ -178,17 +177,7 @@ def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> 
     root = tmp_path_factory.mktemp("project")
     copy_files(root)
     set_params(root, epochs=8)
-    for piece in chorales:
-        (root / f"data/folder/{piece.name.replace('/', '-')}.mid").write_bytes(midi.write(piece.notes))
-    found = Project(root)
-    for command in (
-        ("init", "-q", "-b", "main"),
-        ("config", "user.name", "tester"),
-        ("config", "user.email", "tester@localhost"),
-        ("add", "-A"),
-        ("commit", "-qm", "tiny"),
-    ):
-        found.run("git", *command)
+    found = committed(root, chorales)
     assert found.ran("dvc", "repro", "train@transformer") == ["download", "window", "train@transformer"]
     found.run("git", "add", "-A")
     found.run("git", "commit", "-qm", "run")

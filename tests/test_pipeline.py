@@ -165,6 +165,22 @@ TINY = {
 }
 
 
+def committed(root: Path, pieces: list[Piece]) -> Project:
+    """A project whose files are there, with pieces as MIDI files in its folder of music: all of it committed to git."""
+    for piece in pieces:
+        (root / f"data/folder/{piece.name.replace('/', '-')}.mid").write_bytes(midi.write(piece.notes))
+    found = Project(root)
+    for command in (
+        ("init", "-q", "-b", "main"),
+        ("config", "user.name", "tester"),
+        ("config", "user.email", "tester@localhost"),
+        ("add", "-A"),
+        ("commit", "-qm", "tiny"),
+    ):
+        found.run("git", *command)
+    return found
+
+
 @pytest.fixture(scope="module")
 def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The pipeline after its first run, on eight chorales as MIDI files and with tiny models."""
@@ -177,17 +193,7 @@ def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> 
     for section, values in TINY.items():
         params[section].update(values)
     yaml.dump(params, root / "params.yaml")
-    for piece in chorales:
-        (root / f"data/folder/{piece.name.replace('/', '-')}.mid").write_bytes(midi.write(piece.notes))
-    found = Project(root)
-    for command in (
-        ("init", "-q", "-b", "main"),
-        ("config", "user.name", "tester"),
-        ("config", "user.email", "tester@localhost"),
-        ("add", "-A"),
-        ("commit", "-qm", "tiny"),
-    ):
-        found.run("git", *command)
+    found = committed(root, chorales)
     found.variables = record(root.with_name(f"{root.name}-imports"))
     order = found.ran("dvc", "repro")
     found.variables = {}
