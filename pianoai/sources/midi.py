@@ -1,7 +1,6 @@
 """Standard MIDI files: all tracks together, as one piano plays them."""
 
 import hashlib
-import re
 import struct
 
 import numpy as np
@@ -14,7 +13,6 @@ from pianoai.sources import Piece, Refused, keyboard, to_ticks
 DAMAGED = "not a MIDI file, or a damaged one"
 SEQUENCES = 2  # the format whose tracks are played one after the other
 END = b"\xff\x2f\x00"  # of a track
-ENDS = re.compile(rb"(\xff\x2f\x00\x00*)+\Z")  # such that are there twice, or padded
 DRUMS = 9  # the tenth channel
 PEDAL = 64  # number of the controller
 HANGING = 4
@@ -105,18 +103,24 @@ def ended(track: bytes, pedal: bool) -> bytes:
     The parser forgets a note without an end. Up to HANGING notes of a pitch may hang. It also takes the pedal of a
     channel to be down from the beginning on, so that is pressed and lifted first.
     """
-    end = ENDS.search(track)
-    track = track[: end.start()] if end else track + b"\0"
+    track = open_ended(track)
     before, after = bytearray(), bytearray()
-    found = set(track)
     for channel in range(16):
         note, control = 0x90 | channel, 0xB0 | channel
-        if note in found:
+        if note in track:
             after += bytes((note, 0, 0, 0)) + OFFS
-        if pedal and control in found and channel != DRUMS:
+        if pedal and control in track and channel != DRUMS:
             before += bytes((0, control, PEDAL, 127, 0, control, PEDAL, 0))
             after += bytes((control, PEDAL, 0, 0, note, MARKER, 1, 0, note, MARKER, 0, 0))
     return bytes(before + track + after + END)
+
+
+def open_ended(track: bytes) -> bytes:
+    """The track without its end, or ends: some are there twice, or padded. A time is left, for another event."""
+    kept, found = track, False
+    while (rest := kept.rstrip(b"\0")).endswith(END[:2]) and len(rest) < len(kept):
+        kept, found = rest[:-2], True
+    return kept if found else track + b"\0"
 
 
 def sustain(rows: NDArray[np.int64], pedals: NDArray[np.int64]) -> NDArray[np.int64]:
