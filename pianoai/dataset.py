@@ -21,15 +21,20 @@ class Batch(NamedTuple):
     mask: Tensor  # (batch, time) 1 where the frame to predict is music
 
 
-Window = tuple[Roll, Roll, Floats]
+class Window(NamedTuple):
+    """What a model reads, frame by frame, and how many of its first frames are read only: they are not predicted."""
+
+    roll: Roll  # (frames, 88)
+    velocities: Roll  # (frames, 88) of what sounds in it, held notes included
+    levels: Floats  # (frames,)
+    lead: int = 0
+
+
+PASSAGE = 512  # frames of a piece that are validated at once: with those read before, fewer than a step of training has
 
 
 class RollDataset(Dataset[Window]):
-    """The windows of one split, each transposed at random by up to `transpose` semitones.
-
-    A window is its roll, the velocities of what sounds in it, held notes included, both (frames, 88), and its levels
-    (frames,).
-    """
+    """The windows of one split, each transposed at random by up to `transpose` semitones."""
 
     def __init__(self, windows: Windows, split: str, transpose: int, generator: torch.Generator | None = None) -> None:
         self.frames = windows.frames
@@ -48,7 +53,30 @@ class RollDataset(Dataset[Window]):
         if self.transpose:
             shift = torch.randint(-self.transpose, self.transpose + 1, (), generator=self.generator)
             roll = transposed(roll, int(shift))
-        return roll[1:], velocities(roll)[1:], levels(roll)[1:]
+        return Window(roll[1:], velocities(roll)[1:], levels(roll)[1:])
+
+
+class Passages(Dataset[Window]):
+    """The windows of a split in passages that predict at most PASSAGE frames, so that memory does not grow with them.
+
+    Before a passage as many frames are read as can make a difference to it, `reach` to its first.
+    """
+
+    def __init__(self, windows: RollDataset, reach: int) -> None:
+        self.windows = windows
+        self.lead = reach - 1
+        lengths = enumerate(windows.lengths.tolist())
+        self.places = [(at, first) for at, length in lengths for first in range(0, length - 1, PASSAGE)]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> Window:
+        at, first = self.places[number]
+        window = self.windows[at]
+        begin, end = max(0, first - self.lead), first + PASSAGE + 1
+        roll, velocity, level = window.roll[begin:end], window.velocities[begin:end], window.levels[begin:end]
+        return Window(roll, velocity, level, first - begin)
 
 
 def transposed(roll: Roll, shift: int) -> Roll:
@@ -61,16 +89,16 @@ def transposed(roll: Roll, shift: int) -> Roll:
 
 
 def collate(windows: list[Window]) -> Batch:
-    """A batch from windows of different lengths, padded with silence that does not count."""
-    longest = max(len(roll) for roll, _, _ in windows)
+    """A batch from windows of different lengths, padded with silence that does not count, nor do their leads."""
+    longest = max(len(window.roll) for window in windows)
     rolls = np.zeros((len(windows), longest, PITCHES), np.uint8)
     loudness, level = np.zeros_like(rolls), np.zeros(rolls.shape[:2], np.float32)
     mask = np.zeros((len(windows), longest - 1), np.float32)
-    for at, (roll, velocity, last) in enumerate(windows):
+    for at, (roll, velocity, last, lead) in enumerate(windows):
         rolls[at, : len(roll)] = roll
         loudness[at, : len(roll)] = velocity
         level[at, : len(roll)] = last
-        mask[at, : len(roll) - 1] = 1
+        mask[at, lead : len(roll) - 1] = 1
     features = read_features(torch.from_numpy(rolls), torch.from_numpy(loudness), torch.from_numpy(level))
     return Batch(features[:, :-1], features[:, 1:, :PLANES], torch.from_numpy(mask))
 
@@ -101,7 +129,7 @@ def share(batch: Batch, process: int, processes: int) -> Batch:
     own = Batch(*(part[process::processes] for part in batch))
     if not len(own.mask):
         own = Batch(batch.features[:1, :1], batch.targets[:1, :1], torch.zeros_like(batch.mask[:1, :1]))
-    longest = max(1, int(own.mask.sum(1).max()))
+    longest = max(1, int((own.mask * torch.arange(1, own.mask.shape[1] + 1)).max()))  # up to the last that counts
     return Batch(*(part[:, :longest].contiguous() for part in own))
 
 

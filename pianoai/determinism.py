@@ -32,8 +32,8 @@ class DeterminismConfig:
     instruction_set: str = bounded(choices=("avx2", "compatible", "default"))
 
 
-OPENMP = {"OMP_DYNAMIC": "false"}  # as many threads as are asked for
-UNWANTED = ("OMP_THREAD_LIMIT", "NPY_ENABLE_CPU_FEATURES")
+AS_MANY = {"OMP_DYNAMIC": "false", "MKL_DYNAMIC": "FALSE"}  # threads as are asked for
+UNWANTED = ("OMP_THREAD_LIMIT", "MKL_DOMAIN_NUM_THREADS", "MKL_ENABLE_INSTRUCTIONS", "NPY_ENABLE_CPU_FEATURES")
 STARTED = "PIANOAI_PINNED"  # is set when a program has been started anew
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # For PyTorch's own kernels, MKL, oneDNN, OpenBLAS and NumPy's own loops, in this order.
@@ -52,7 +52,7 @@ def environment(config: DeterminismConfig) -> dict[str, str]:
     `avx2` caps the kernels on x86, so that a newer CPU rounds like an older one of the same maker. MKL looks at the
     maker too: for `compatible` it takes slower kernels, the same for all. On other processors there is nothing to cap.
     """
-    wanted = dict.fromkeys(THREADS, str(config.threads)) | OPENMP | {"PYTHONHASHSEED": "0"}
+    wanted = dict.fromkeys(THREADS, str(config.threads)) | AS_MANY | {"PYTHONHASHSEED": "0"}
     if config.instruction_set != "default" and platform.machine().lower() in ("x86_64", "amd64"):
         wanted |= AVX2
         if config.instruction_set == "compatible":

@@ -1,5 +1,7 @@
 """Rolls from the polyphonic-music benchmark of 2012 (Boulanger-Lewandowski et al.) in MATLAB files."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,10 @@ import numpy as np
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.roll import DEFAULT_VELOCITY, HELD, PITCHES, Roll
 
+HEADER = 128  # bytes of a file of MATLAB 5
+COMPRESSED = 15  # the kind of an element
+LARGEST = 1 << 30  # bytes, once unpacked
+PART = 1 << 20  # bytes that are unpacked at once
 SPLITS = {"train": "traindata", "valid": "validdata", "test": "testdata"}
 
 
@@ -23,16 +29,44 @@ def read(path: Path, split: str) -> list[Roll]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise InputError(f"{path}: reading MATLAB files needs SciPy: pip install 'pianoai[mat]'") from None
+        raise InputError(f"{path}: reading MATLAB files needs SciPy: pip install '.[mat]'") from None
     try:
+        check_unpacked(path)
         content = loadmat(str(path), variable_names=[SPLITS[split]])
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
+    except InputError:
+        raise
     except Exception as error:  # SciPy lets whatever a broken file causes through
         raise InputError(f"{path}: not a readable MATLAB file: {' '.join(str(error).split())}") from None
     if SPLITS[split] not in content:
         raise InputError(f"{path}: has no '{SPLITS[split]}'; not a benchmark of 88-key piano rolls")
     return [_roll(piece, f"{path}: {split}[{at}]") for at, piece in enumerate(content[SPLITS[split]].flat)]
+
+
+def check_unpacked(path: Path) -> None:
+    """Raises InputError where the elements of a MATLAB file have more than LARGEST bytes once unpacked."""
+    unpacked = 0
+    with path.open("rb") as file:
+        file.seek(HEADER - 2)
+        order = "<" if file.read(2) == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            if kind != COMPRESSED:
+                file.seek(size, 1)
+                continue
+            decompressor, left = zlib.decompressobj(), size
+            while not decompressor.eof and unpacked <= LARGEST:
+                data = decompressor.unconsumed_tail
+                if not data:
+                    data = file.read(min(left, PART))
+                    left -= len(data)
+                    if not data:
+                        break
+                unpacked += len(decompressor.decompress(data, PART))
+            file.seek(left, 1)
+            if unpacked > LARGEST:
+                raise InputError(f"{path}: has more than {LARGEST:,} bytes once unpacked; do not trust this file")
 
 
 def _roll(piece: object, name: str) -> Roll:

@@ -1,5 +1,6 @@
 """Finds pieces that hold nearly the same music: arrangements, repeats written out, other keys and loudnesses."""
 
+import hashlib
 from itertools import combinations, pairwise
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ SKETCH = 128  # passages, at least, that stand for a piece; all of a piece that 
 SMALL = np.uint64(1 << 61)  # one hash in eight is below this
 FEWEST = 8  # passages that two pieces must have to be compared
 ALIKE = 0.5  # share of the shorter piece's passages that also stand in the other
+PARTS = np.uint64(16)  # in which the hashes of all pieces are sorted, one after the other, to save memory
 COMMON = 64  # pieces: of a passage in more of them, each is compared with the next alone
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -44,7 +46,7 @@ def sketch(notes: Notes) -> Hashes:
     for at in range(PASSAGE - 1):
         hashes = hashes * FACTOR + steps[at : at + count]
     found = distinct(mix(hashes))
-    return found[: max(SKETCH, int(np.searchsorted(found, SMALL)))]
+    return found[: max(SKETCH, int(np.searchsorted(found, SMALL)))].copy()  # a view would keep them all
 
 
 def distinct(values: NDArray[Number]) -> NDArray[Number]:
@@ -82,18 +84,19 @@ def pairs(sketches: list[Hashes]) -> list[tuple[int, int]]:
     firsts: dict[bytes, int] = {}
     found = []
     for number, hashes in enumerate(sketches):
-        first = firsts.setdefault(hashes.tobytes(), number)
+        first = firsts.setdefault(hashlib.sha256(hashes.data).digest(), number)
         if first < number and len(hashes) >= FEWEST:
             found.append((first, number))
     different = sorted(firsts.values())
-    values = np.concatenate([np.zeros(0, np.uint64), *(sketches[number] for number in different)])
-    owners = np.repeat(different, [len(sketches[number]) for number in different])
-    order = np.argsort(values, kind="stable")
-    begins = np.flatnonzero(np.diff(values[order], prepend=np.uint64(0)) != 0)
-    lengths = np.diff(begins, append=len(values))
     candidates: set[tuple[int, int]] = set()
-    for begin, length in zip(begins.tolist(), lengths.tolist(), strict=True):
-        if length > 1:
+    for part in range(PARTS):
+        parts = [sketches[number][sketches[number] % PARTS == part] for number in different]
+        values = np.concatenate([np.zeros(0, np.uint64), *parts])
+        owners = np.repeat(different, [len(hashes) for hashes in parts])
+        order = np.argsort(values, kind="stable")
+        begins = np.flatnonzero(np.diff(values[order], prepend=np.uint64(0)) != 0)
+        lengths = np.diff(begins, append=len(values))
+        for begin, length in zip(begins[lengths > 1].tolist(), lengths[lengths > 1].tolist(), strict=True):
             holders = owners[order[begin : begin + length]].tolist()
             candidates.update(combinations(holders, 2) if length <= COMMON else pairwise(holders))
     return sorted(found + [pair for pair in candidates if alike(sketches[pair[0]], sketches[pair[1]])])

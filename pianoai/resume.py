@@ -135,7 +135,8 @@ def forced() -> bool:
 
 def forces(command: list[str]) -> bool:
     """Whether a command line is `dvc repro` or `dvc exp run` with --force, however it is written."""
-    at = next((at for at, word in enumerate(command) if Path(word).name in ("dvc", "dvc.exe")), None)
+    programs = ("dvc", "dvc.exe", "pianoai.storage")  # the last one is DVC with settings for storage
+    at = next((at for at, word in enumerate(command) if Path(word).name in programs), None)
     if at is None:
         return False
     from dvc.cli.parser import get_main_parser

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from pianoai import resume
 from pianoai.checkpoint import Checkpoint, family
-from pianoai.dataset import Batch, RollDataset, Shuffled, Window, collate, share
+from pianoai.dataset import Batch, Passages, RollDataset, Shuffled, Window, collate, share
 from pianoai.losses import LossConfig
 from pianoai.models.objective import TrainConfig
 from pianoai.runtime.errors import InputError
@@ -177,7 +177,7 @@ def train(
         several = [Order(generator), OwnNoise(budget.seed)] if generator is not None else []
         last = [resume.LastEpoch(state)] if state is not None else []
         trainer.callbacks += [*several, *last]  # type: ignore[attr-defined]
-        train_loader, valid_loader = loaders(windows, budget, trainer, generator)
+        train_loader, valid_loader = loaders(windows, budget, model.reach, trainer, generator)
         done = resume.found(name, state) if state is not None else 0
         if done and trainer.is_global_zero:
             print(f"{name}: goes on after epoch {done}", flush=True)
@@ -254,9 +254,9 @@ def trainer_of(budget: TrainConfig, callbacks: list[Callback], automatic: bool) 
 
 
 def loaders(
-    windows: Windows, budget: TrainConfig, trainer: pl.Trainer, generator: torch.Generator | None
+    windows: Windows, budget: TrainConfig, reach: int, trainer: pl.Trainer, generator: torch.Generator | None
 ) -> tuple[DataLoader[Window], DataLoader[Window]]:
-    """What a process trains on and what it validates on.
+    """What a process trains on and what it validates on; `reach` is that of the model.
 
     Of several processes all draw order and transposition from a `generator` in the same state, as a single one with the
     batch of all together would, and each takes its share of every batch.
@@ -268,8 +268,8 @@ def loaders(
         return share(batch, process, processes) if processes > 1 else batch
 
     examples = RollDataset(windows, "train", budget.transpose, generator)
-    pieces = RollDataset(windows, "valid", 0)
-    # One piece a process: their lengths differ, and what pads a batch is computed for nothing.
+    passages = Passages(RollDataset(windows, "valid", 0), reach)
+    # One passage a process: their lengths differ, and what pads a batch is computed for nothing.
     return (
         DataLoader(
             examples,
@@ -278,7 +278,7 @@ def loaders(
             collate_fn=collated,
             generator=generator,
         ),
-        DataLoader(pieces, processes, collate_fn=collated, generator=generator),
+        DataLoader(passages, processes, collate_fn=collated, generator=generator),
     )
 
 

@@ -14,6 +14,7 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -78,7 +79,7 @@ def fuzz(whole: dict[str, list[bytes]], folder: Path, seconds: float, seed: int)
         path = folder / f"input{ending}"
         path.write_bytes(mutate(chance.choice(whole[ending]), everything, chance))
         signal.alarm(MOST_SECONDS)
-        found = read_file("input", path, settings)
+        found = read_file("input", path, replace(settings, pedal=chance.random() < 0.5))
         signal.alarm(0)
         for piece in found:
             assert isinstance(piece, Piece) or (piece.reason and "\n" not in piece.reason), piece
@@ -117,7 +118,9 @@ def examples(folder: Path) -> dict[str, list[bytes]]:
     pypianoroll.Multitrack(name="x", resolution=24, tracks=tracks).save(folder / "b.npz", compressed=False)
     rolls = np.empty((1, 1), object)
     rolls[0, 0] = (notes_to_roll(piece.notes, 2) > 0).astype(np.uint8)
-    savemat(folder / "a.mat", {"traindata": rolls, "validdata": rolls, "testdata": rolls})
+    splits = {"traindata": rolls, "validdata": rolls, "testdata": rolls}
+    savemat(folder / "a.mat", splits)
+    savemat(folder / "b.mat", splits, do_compression=True)
     matrix = [{"piece": coo_matrix(roll / 127.0)}]
     return {
         ".mid": [
@@ -130,7 +133,7 @@ def examples(folder: Path) -> dict[str, list[bytes]]:
         ".krn": [kern[:3000]],
         ".npz": [(folder / "a.npz").read_bytes(), (folder / "b.npz").read_bytes()],
         ".pk": [pickle.dumps(matrix), pickle.dumps(matrix, 2)],
-        ".mat": [(folder / "a.mat").read_bytes()],
+        ".mat": [(folder / "a.mat").read_bytes(), (folder / "b.mat").read_bytes()],
     }
 
 

@@ -64,6 +64,13 @@ def files(module: str) -> list[str]:
     return found
 
 
+def attributes(names: set[str]) -> set[str]:
+    """Names of the attributes that some files of this repository read, whichever objects they are of."""
+    trees = [ast.parse((ROOT / name).read_text("utf-8")) for name in names]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+
+
 def has_code(path: Path) -> bool:
     """Whether a file holds more than a docstring and constants."""
     body = ast.parse(path.read_text("utf-8")).body
@@ -80,20 +87,40 @@ OTHERWISE = {
     "export": {f"pianoai/models/{name}.py" for name in ("gan", "wgan", "transformer", "copy", "adversarial")},
 }
 RECORDER = """
-import atexit, json, os, sys
+import atexit, dataclasses, json, os, sys
 from pathlib import Path
 
 if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("stages."):
-    sections = []
+    keys = set()
     root = os.getcwd()
     sys.path.insert(0, root)
     from pianoai import params
     sys.path.remove(root)
     read = params.read
+    called = {}  # what was read, by the number of the object
+
+    def watch(key, config):
+        called[id(config)] = key
+        kind = type(config)
+        plain = kind.__getattribute__
+        names = {field.name for field in dataclasses.fields(kind)}
+        for name in names:
+            if dataclasses.is_dataclass(value := getattr(config, name)):
+                watch(f"{key}.{name}", value)
+
+        def get(self, name):
+            if name in names and id(self) in called:
+                keys.add(f"{called[id(self)]}.{name}")
+            return plain(self, name)
+
+        kind.__getattribute__ = get
+        return config
+
+    kept = []
 
     def recorded(section, *others):
-        sections.append(section)
-        return read(section, *others)
+        kept.append(watch(section, read(section, *others)))  # kept, so that no other object gets its number
+        return kept[-1]
 
     params.read = recorded
 
@@ -102,7 +129,7 @@ if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("stages."):
         files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
         ours = sorted({os.path.relpath(file, root) for file in files if file.startswith(root + os.sep)})
         address = "@".join([sys.orig_argv[2].removeprefix("stages."), *sys.argv[1:]])
-        found = {"files": ours, "sections": sorted(set(sections))}
+        found = {"files": ours, "keys": sorted(keys)}
         Path(__file__).with_name(address + ".json").write_text(json.dumps(found))
 """
 

@@ -12,13 +12,14 @@ from pianoai.sources import Piece, midi
 
 def test_the_table_has_all_that_was_measured() -> None:
     grown = {"download": 4.2, "window": -1.0, "train": 20.0}
-    results = {"files": 480, "seconds": 1.5, "ratio_pypianoroll": 30.4, "memory_growth_mb": grown}
+    results = {"files": 480, "seconds": 1.5, "ratio_pypianoroll": 30.4, "memory_growth_mb": grown, "worker_mb": 40.9}
     assert data.table(results).splitlines()[2:] == [
         "| 480 MIDI files to windows | 1.50 s |",
         "| pypianoroll takes | 30 times as long |",
         "| memory of `download`, for ten times the music | +4 MB |",
         "| memory of `window`, for ten times the music | -1 MB |",
         "| memory of `train`, for ten times the music | +20 MB |",
+        "| of each process that helps `download`, one to a core | 41 MB |",
     ]
 
 

@@ -28,6 +28,9 @@ HOSTILE = dict.fromkeys(THREADS, "1") | {
     "NPY_DISABLE_CPU_FEATURES": "X86_V3",
     "OMP_DYNAMIC": "true",
     "OMP_THREAD_LIMIT": "1",
+    "MKL_DYNAMIC": "TRUE",
+    "MKL_DOMAIN_NUM_THREADS": "MKL_DOMAIN_ALL=1",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
 }
 PROBE = """
 import json, os, sys

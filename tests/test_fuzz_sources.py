@@ -16,8 +16,8 @@ def test_damaged_files_of_every_kind_are_read_or_refused(tmp_path: Path) -> None
     """In a process of its own, as a parser that is not in Python could take it along."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz_sources", "15", "1"]
     done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300
+    )  # what hangs in C hears no alarm
     assert done.returncode == 0, done.stderr[-2000:]
     counts = {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1]) for line in done.stdout.splitlines()[1:]}
     for ending in (".mid", ".musicxml", ".mxl", ".krn", ".npz", ".pk", ".mat"):

@@ -1,5 +1,6 @@
 """The hooks that `make hooks` gives to git."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,45 @@ def test_a_hook_fails_where_something_is_wrong(name: str, given: str, tmp_path: 
     )
     assert done.returncode == 1
     assert b"wrong.py" in done.stdout
+
+
+PIPELINE = """
+stages:
+  copy:
+    cmd: cp given made
+    deps: [given]
+    outs: [made]
+"""
+
+
+@pytest.mark.slow
+def test_dvc_says_what_is_stale_before_a_commit_and_fetches_outputs_on_checkout(tmp_path: Path) -> None:
+    def run(*command: str, **variables: str) -> str:
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment | variables, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    def hook(name: str, **variables: str) -> str:
+        assert HOOKS[name].get("pass_filenames") is False  # so that nothing is given but what pre-commit sets
+        return run(*HOOKS[name]["entry"].removeprefix(".venv/bin/").split(), **variables)
+
+    def commit(given: str) -> None:
+        (tmp_path / "given").write_text(given)
+        run("dvc", "repro")
+        run("git", "add", "-A")
+        run("git", "-c", "user.name=tester", "-c", "user.email=tester@localhost", "commit", "-qm", given)
+
+    run("git", "init", "-q", "-b", "main")
+    run("dvc", "init", "-q")
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    commit("first")
+    commit("second")
+    assert "up to date" in hook("dvc-status")
+    (tmp_path / "given").write_text("third")
+    assert "modified:" in hook("dvc-status")
+    run("git", "checkout", "-q", "--force", "HEAD~1")
+    assert (tmp_path / "made").read_text() == "second"
+    hook("dvc-checkout", PRE_COMMIT_CHECKOUT_TYPE="0")  # of a single file
+    assert (tmp_path / "made").read_text() == "second"
+    hook("dvc-checkout", PRE_COMMIT_CHECKOUT_TYPE="1")  # of a branch
+    assert (tmp_path / "made").read_text() == "first"

@@ -76,7 +76,10 @@ def kill_after_second_epoch(process: "subprocess.Popen[str]", root: Path, name: 
     assert process.stdout is not None
     assert next(line for line in process.stdout if line.startswith(f"{name}: epoch 2/"))
     done = 0
+    until = time.monotonic() + 60
     while done < 2:  # the line is printed just before the state is written
+        assert process.poll() is None
+        assert time.monotonic() < until
         done = max((resume.found(name, path) for path in (root / ".cache/train" / name).glob("*.ckpt")), default=0)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
@@ -95,7 +98,7 @@ def curve(root: Path, name: str) -> pd.DataFrame:
 
 # A GAN's noise is not that of a single process, so its curve is another one, as with another seed.
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "tolerance"), [("transformer", 5e-4), ("gan", 0.03), ("wgan", 0.03)])
+@pytest.mark.parametrize(("name", "tolerance"), [("transformer", 5e-4), ("gan", 0.01), ("wgan", 0.03)])
 def test_two_processes_learn_as_one_with_twice_the_batch(name: str, tolerance: float, machine: Path) -> None:
     set_params(machine, batch=8)
     finished(train_stage(name=name, root=machine))

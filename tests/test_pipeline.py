@@ -21,7 +21,7 @@ from pianoai.runtime import midi
 from pianoai.runtime import model as runtime
 from pianoai.sources import Piece
 from pianoai.storage import server as s3
-from tests.imports import OTHERWISE, ROOT, has_code, imported, record
+from tests.imports import OTHERWISE, ROOT, attributes, has_code, imported, record
 from tests.kaggle_here import roll_of, serving
 from tests.test_determinism import HOSTILE
 
@@ -58,12 +58,29 @@ def test_every_stage_is_there(expanded: dict[str, Any]) -> None:
 def test_deps_are_exactly_the_modules_a_stage_imports(expanded: dict[str, Any]) -> None:
     for address, stage in expanded.items():
         name, _, item = address.partition("@")
-        code = {dep for dep in stage["deps"] if dep.endswith(".py") and not DATA.match(dep)}
+        code = code_of(stage)
         wanted = imported(name, "copy" if name == "baseline" else item or None)
         if name == "package":  # what it ships counts as well
             shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pianoai/runtime").rglob("*.py")}
             wanted |= shipped | {"pianoai/__init__.py"}
         assert code == wanted, address
+
+
+def keys_of(params: set[str]) -> set[str]:
+    """The keys of params.yaml that some sections and keys of it are, as section.key."""
+    document = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+    found: set[str] = set()
+    for name in params:
+        value = document
+        for part in name.split("."):
+            value = value[part]
+        found |= keys_of({f"{name}.{key}" for key in value}) if isinstance(value, dict) else {name}
+    return found
+
+
+def code_of(stage: dict[str, Any]) -> set[str]:
+    """The modules among what a stage depends on."""
+    return {dep for dep in stage["deps"] if dep.endswith(".py") and not DATA.match(dep)}
 
 
 def test_params_are_exactly_the_sections_a_stage_reads(expanded: dict[str, Any]) -> None:
@@ -75,14 +92,21 @@ def test_params_are_exactly_the_sections_a_stage_reads(expanded: dict[str, Any])
         read = {"determinism"} | set(re.findall(r'params\.read\("(\w+)"', text))  # `stage.run` reads that one
         if "params.read(section" in text:
             read.add(SECTIONS[item])
-        assert stage["params"] == read, address
+        assert {key.partition(".")[0] for key in stage["params"]} == read, address
         assert stage["cmd"] == f"python -m stages.{name}" + (f" {item}" if item else "")
 
 
-def test_every_section_of_params_is_used_and_every_key_explained(expanded: dict[str, Any]) -> None:
+def test_the_code_of_a_stage_reads_every_key_that_re_runs_it(expanded: dict[str, Any]) -> None:
+    for address, stage in expanded.items():
+        read = attributes(code_of(stage))
+        assert {key for key in keys_of(stage["params"]) if key.rpartition(".")[2] not in read} == set(), address
+
+
+def test_every_key_of_params_is_used_and_explained(expanded: dict[str, Any]) -> None:
     text = (ROOT / "params.yaml").read_text("utf-8")
-    sections = set(YAML(typ="safe").load(text))
-    assert sections == {key for stage in expanded.values() for key in stage["params"]}
+    used = set.union(*(keys_of(stage["params"]) for stage in expanded.values()))
+    # `make verify` reads that one, which is no stage.
+    assert keys_of(set(YAML(typ="safe").load(text))) - used == {"deploy.memory_mb"}
     for line in text.splitlines():
         if re.match(r" +\w+: ", line):
             assert " # " in line, f"params.yaml: no comment: {line.strip()}"
@@ -214,9 +238,11 @@ def test_deps_and_params_are_what_a_run_imports_and_reads(project: Project) -> N
         name = address.partition("@")[0]
         path = project.root.with_name(f"{project.root.name}-imports") / f"{address}.json"
         found = json.loads(path.read_text("utf-8"))
-        assert set(found["sections"]) == stage["params"], address
+        read = {key for key in found["keys"] if key in keys_of({key.partition(".")[0]})}
+        assert read <= keys_of(stage["params"]), address
+        assert {key.partition(".")[0] for key in found["keys"]} == {key.partition(".")[0] for key in stage["params"]}
         ran = set(filter(counts, found["files"]))
-        code = {dep for dep in stage["deps"] if dep.endswith(".py") and not DATA.match(dep) and counts(dep)}
+        code = set(filter(counts, code_of(stage)))
         if name == "package":  # what it ships it reads, and does not import
             code = {dep for dep in code if not dep.startswith("pianoai/runtime/")} | ran
         assert ran <= code, address

@@ -28,6 +28,13 @@ def test_each_process_takes_every_other_example_no_longer_than_they_are() -> Non
     assert all(part.is_contiguous() for part in first)
 
 
+def test_a_process_has_all_frames_up_to_the_last_that_counts() -> None:
+    batch = three_examples()
+    batch.mask[2, 0] = 0  # read only
+    only = Batch(*(part[2:] for part in batch))
+    assert share(only, 0, 2).mask.tolist() == [[0, 1, 1]]
+
+
 def test_a_process_without_an_example_takes_one_that_does_not_count() -> None:
     spare = share(three_examples(), 3, 4)
     assert spare.mask.tolist() == [[0]]

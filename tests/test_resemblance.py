@@ -75,6 +75,17 @@ def test_pairs_are_those_that_counting_passages_finds(chorales: list[Piece]) -> 
     assert pairs([sketch(notes) for notes in pieces]) == expected
 
 
+def test_a_piece_with_its_repeats_written_out_is_alike(chorales: list[Piece]) -> None:
+    notes = chorales[0].notes
+    middle = int(notes["start"].max()) // 48 * 24
+    parts = [notes[notes["start"] < middle].copy(), notes[notes["start"] >= middle].copy()]
+    parts[1]["start"] -= middle
+    repeated = [part.copy() for part in (parts[0], parts[0], parts[1], parts[1])]
+    for at, part in enumerate(repeated):
+        part["start"] += at * middle
+    assert pairs([sketch(piece) for piece in (chorales[1].notes, notes, np.concatenate(repeated))]) == [(1, 2)]
+
+
 def long_piece(chords: int, seed: int) -> Notes:
     chance = np.random.default_rng(seed)
     return make_notes([(at * 12, 12, int(pitch), 64) for at in range(chords) for pitch in chance.integers(40, 80, 2)])

@@ -138,6 +138,8 @@ def test_random_numbers_go_on(tmp_path: Path) -> None:
     ("command", "found"),
     [
         (["/x/bin/python", "-m", "dvc", "repro", "--force"], True),
+        (["/x/bin/python", "-m", "pianoai.storage", "repro", "--force"], True),
+        (["/x/bin/python", "-m", "pianoai.storage", "repro"], False),
         (["/x/bin/python3.11", "/x/bin/dvc", "repro", "-f", "train@gan"], True),
         (["dvc", "repro", "-sf", "train@gan"], True),
         (["dvc", "exp", "run", "--force", "-S", "model.heads=2"], True),

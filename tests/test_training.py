@@ -13,7 +13,7 @@ import torch
 
 from pianoai import checkpoint, collection, windows
 from pianoai.checkpoint import Checkpoint, family
-from pianoai.dataset import Batch, RollDataset, batches, collate, transposed
+from pianoai.dataset import Batch, Passages, RollDataset, Window, batches, collate, transposed
 from pianoai.losses import LossConfig
 from pianoai.metrics import likelihood
 from pianoai.metrics.likelihood import predict
@@ -220,7 +220,7 @@ def test_collate_pads_with_silence_that_does_not_count(music: Windows) -> None:
     at = int(np.argmin(music.lengths["train"]))
     items = [dataset[at], dataset[0]]
     batch = collate(items)
-    rolls = [roll for roll, _, _ in items]
+    rolls = [window.roll for window in items]
     short, long = len(rolls[0]), len(rolls[1])
     assert short < long
     assert batch.mask.sum(1).tolist() == [short - 1, long - 1]
@@ -256,7 +256,7 @@ def test_a_held_note_keeps_its_velocity_in_the_next_window(tmp_path: Path) -> No
     np.testing.assert_array_equal(dataset[1][1][:, sounding[1] + 3], [0, 0, 50, 50, 0])
     # Transposed, a note takes its velocity along.
     torch.manual_seed(3)
-    roll, velocity, level = RollDataset(found, "train", 11)[1]
+    roll, velocity, level, _ = RollDataset(found, "train", 11)[1]
     assert roll[0].nonzero()[0].tolist() != sounding
     assert velocity[0][roll[0] > 0].tolist() == [100, 30]
     # What was struck last, as far as the held notes tell: their mean, until the next is struck.
@@ -370,7 +370,7 @@ def test_noise_learns_which_notes_go_together() -> None:
     rolls = np.zeros((4, 41, PITCHES), np.uint8)
     first = np.random.default_rng(0).random((4, 41)) < 0.5
     rolls[..., [30, 37]], rolls[..., [41, 50]] = 70 * first[..., None], 70 * ~first[..., None]
-    batch = collate([(roll, roll, levels(roll)) for roll in rolls])
+    batch = collate([Window(roll, roll, levels(roll)) for roll in rolls])
     settings = family("gan").Config(**TINY["gan"] | {"noise_samples": 8, "latent": 2})
     model = family("gan").Model(settings, 2)
     optimizer = Muon.of(model, ("context.taps.", "join."), 0.01, 0.0)
@@ -442,6 +442,30 @@ def test_validation_nll_equals_the_evaluation(music: Windows) -> None:
     assert len(music.starts["valid"]) == 1
     assert frames == len(said.truth)
     assert nats.item() == pytest.approx(float(said.nats.mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_passages_have_the_likelihood_of_the_whole(name: str, music: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    model = family(name).Model(config(name), music.length).eval()
+    pieces = RollDataset(music, "train", 0)
+    monkeypatch.setattr("pianoai.dataset.PASSAGE", 20)
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape if len(shape) > 1 else shape[0], 0.3))
+    passages = Passages(pieces, model.reach)
+    each = [passages[at] for at in range(len(passages))]
+    predicted = [len(passage.roll) - 1 - passage.lead for passage in each]
+    assert max(predicted) == 20
+    assert sum(predicted) == music.lengths["train"].sum() - len(pieces)
+    assert max(passage.lead for passage in each) == min(model.reach - 1, 40)  # a window is at most 65 frames
+
+    def nats(windows: RollDataset | Passages) -> float:
+        with torch.no_grad():
+            found = [validation_nll(model, collate([windows[at]]), 2) for at in range(len(windows))]
+        return sum(float(nll) * count for nll, count in found) / sum(count for _, count in found)
+
+    assert nats(passages) == pytest.approx(nats(pieces), rel=1e-6)
+    monkeypatch.setattr(passages, "lead", 0)
+    assert nats(passages) != pytest.approx(nats(pieces), rel=1e-5)
 
 
 def test_muon_orthogonalises_and_scales_its_step() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,13 +28,19 @@ def process(number: int, seconds: float = 0.0) -> tuple[int, int]:
     return number, os.getpid()
 
 
+def end(number: int) -> None:
+    """Ends a process as the system does where memory runs out, unless it is the first one."""
+    if number:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 LONG = """
 import json, os
 from joblib import effective_n_jobs
 from pianoai.sources import workers
 from tests.test_workers import process
-workers.START = 0.1
-done = workers.spread(process, [(number, 0.06) for number in range(12)], "loky")
+workers.START = 1.0
+done = workers.spread(process, [(number, 0.6) for number in range(8)], "loky")
 print(json.dumps([effective_n_jobs(-1), os.getpid(), *done]))
 """
 
@@ -43,7 +50,7 @@ def test_order_is_kept_and_other_processes_begin_when_work_goes_on_for_long() ->
     assert quick == [(number, os.getpid()) for number in range(50)]
     done = subprocess.run([sys.executable, "-c", LONG], cwd=ROOT, capture_output=True, text=True, check=True)
     jobs, own, *slow = json.loads(done.stdout.splitlines()[-1])
-    assert [number for number, _ in slow] == list(range(12))
+    assert [number for number, _ in slow] == list(range(8))
     assert [pid for _, pid in slow[:2]] == [own] * 2
     # joblib stays in one process where it may use one core only, or the system has no semaphores to share.
     assert (own in {pid for _, pid in slow[2:]}) == (jobs == 1)
@@ -121,6 +128,19 @@ def test_a_dask_cluster_of_two_workers_reads_the_same(
     assert len(there) == 41
     assert len(counts) == 2
     assert all(counts.values())
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_ended_is_said_in_one_line() -> None:
+    tasks = [(number,) for number in range(4)]
+    code = "from pianoai.sources import workers; from tests.test_workers import end; workers.START = 0\n"
+    code += f"list(workers.spread(end, {tasks}, 'loky'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        pytest.skip("joblib has one process here")
+    assert done.stderr.splitlines()[-1].startswith(
+        "pianoai.runtime.errors.InputError: data.backend: loky: a process that parses files was ended, as where memory"
+    )
 
 
 @pytest.mark.slow

@@ -31,7 +31,8 @@ def main(handle: str, file: str, limit: int) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an OSError instead
         for kind, most in ((resource.RLIMIT_FSIZE, limit), (resource.RLIMIT_AS, MEMORY)):
             hard = resource.getrlimit(kind)[1]
-            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+            with contextlib.suppress(ValueError):  # macOS has no limit of addresses
+                resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     print(f"\n{json.dumps(fetch(handle, file))}", flush=True)  # kagglehub may leave a line open
 
 

@@ -53,9 +53,10 @@ def read(config: DataConfig) -> Iterator[Piece | Refused]:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """The files below a folder, links followed, none in a folder that was seen before; paths are from the folder on.
+    """The files below a folder, in order of folders; paths are from the folder on. A link to a file is a file.
 
-    Raises InputError for a folder that cannot be read.
+    Raises InputError for a folder that cannot be read, and for a link to one: DVC does not look behind it, so what
+    changes there would not run the stage again.
     """
 
     def refuse(error: OSError) -> None:
@@ -63,14 +64,13 @@ def walk(root: Path) -> Iterator[Path]:
             f"{error.filename}: cannot be read: {error.strerror}; allow it, or move it elsewhere"
         ) from None
 
-    seen: set[tuple[int, int]] = set()
-    for folder, below, files in os.walk(root, followlinks=True, onerror=refuse):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            below.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
+    for folder, below, files in os.walk(root, onerror=refuse):
         below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in below:
+            if Path(folder, name).is_symlink():
+                raise InputError(
+                    f"{Path(folder, name)}: a link to a folder; copy what is there, or name that folder as data.folder"
+                )
         yield from (Path(folder, name).relative_to(root) for name in files if not name.startswith("."))
 
 

@@ -19,10 +19,11 @@ TOKEN = (
 ADVICE = {
     401: f"Kaggle does not accept the credentials; {TOKEN}, or remove them for public data",
     403: f"Kaggle does not allow it; accept the data set's terms there, then {TOKEN}",
-    404: "Kaggle has no such data set, version or file; correct data.kaggle.handle and data.kaggle.file",
+    404: "Kaggle has no such data set, version or file; correct data.kaggle.handle and data.kaggle.file, or, if it is"
+    f" private, {TOKEN}",
     429: "Kaggle has had too many requests from here; wait a while and run the stage again",
 }
-AGAIN = (408, 429, 500, 502, 503, 504)
+AGAIN = (408, 429)  # and all that are the server's fault
 ATTEMPTS = 5
 PAUSE = 2.0  # seconds before the second attempt; twice as long before each further one
 
@@ -68,9 +69,11 @@ def fetch(config: KaggleConfig, seconds: float) -> dict[str, Any]:
         assert process.stdout is not None
         timer = Timer(max(seconds, 0.0), process.kill)
         timer.start()
-        lines = process.stdout.read().splitlines()  # its standard input stays open until then
-        late = not timer.is_alive()
-        timer.cancel()
+        try:
+            lines = process.stdout.read().splitlines()  # its standard input stays open until then
+            late = not timer.is_alive()
+        finally:
+            timer.cancel()
     if lines and lines[-1].startswith("{"):
         answer: dict[str, Any] = json.loads(lines[-1])
         return answer
@@ -79,7 +82,8 @@ def fetch(config: KaggleConfig, seconds: float) -> dict[str, Any]:
 
 def passes(answer: dict[str, Any]) -> bool:
     """Whether a problem may be gone a little later."""
-    return answer["problem"] in ("connection", "damaged") or answer.get("status") in AGAIN
+    status = answer.get("status", 0)
+    return answer["problem"] in ("connection", "damaged") or status in AGAIN or status >= 500
 
 
 def explain(answer: dict[str, Any], config: KaggleConfig) -> str:

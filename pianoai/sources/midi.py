@@ -15,8 +15,9 @@ SEQUENCES = 2  # the format whose tracks are played one after the other
 END = b"\xff\x2f\x00"  # of a track
 DRUMS = 9  # the tenth channel
 PEDAL = 64  # number of the controller
-HANGING = 4
-OFFS = bytes(byte for pitch in range(128) for byte in (pitch, 0, 0) * HANGING)  # a note-on of velocity 0 ends a note
+HANGING = (4,) * 128  # notes of each pitch that may have no end, at first
+MORE = 16  # times as many where those are all taken
+SHORTEST = 3  # bytes of a note
 MARKER = 0  # a pitch below the piano's: a track without notes is forgotten, and its pedal with it
 
 
@@ -68,17 +69,29 @@ def chunks(data: bytes) -> tuple[int, int, list[bytes]]:
     return kind, division, tracks
 
 
-def notes(division: int, tracks: list[bytes], pedal: bool) -> tuple[NDArray[np.int64], int]:
+def offs(hanging: tuple[int, ...], size: int) -> bytes:
+    """What ends so many notes of each pitch, but not more than fit into a track of a size; all at one time."""
+    # A note-on of velocity 0 ends a note.
+    return b"".join(bytes((pitch, 0, 0)) * min(count, size // SHORTEST) for pitch, count in enumerate(hanging))
+
+
+OFFS = offs(HANGING, SHORTEST * HANGING[0])
+
+
+def notes(
+    division: int, tracks: list[bytes], pedal: bool, hanging: tuple[int, ...] = HANGING
+) -> tuple[NDArray[np.int64], int]:
     """Rows ``(notes, 4)`` of tracks that sound together, in ticks of the file, and how many notes of drums there are.
 
-    A row is start, end, pitch, velocity. Raises RuntimeError where a track is damaged.
+    A row is start, end, pitch, velocity. Of each pitch so many notes of a track may be `hanging`, and where as many
+    are, it begins anew with more. Raises RuntimeError where a track is damaged.
     """
-    whole = [ended(track, pedal) for track in tracks]
+    whole = [ended(track, pedal, hanging) for track in tracks]
     body = b"".join(struct.pack(">4sI", b"MTrk", len(track)) + track for track in whole)
     score = Score.from_midi(struct.pack(">4sIHHH", b"MThd", 6, 1, len(whole), division) + body)
     rows = [np.empty((0, 4), np.int64)]
     pedals = [np.empty((0, 2), np.int64)]
-    drums = 0
+    drums, taken = 0, np.zeros(128, np.int64)
     for track in score.tracks:
         if track.is_drum:
             drums += len(track.notes)
@@ -86,10 +99,17 @@ def notes(division: int, tracks: list[bytes], pedal: bool) -> tuple[NDArray[np.i
         found = track.notes.numpy()
         start, length = found["time"].astype(np.int64), found["duration"].astype(np.int64)
         rows.append(np.stack([start, start + length, found["pitch"], found["velocity"]], axis=1))
+        if len(found):
+            last = found["pitch"][start + length == (start + length).max()]
+            taken = np.maximum(taken, np.bincount(last, minlength=128))
         if pedal:
             down = track.pedals.numpy()
             start, length = down["time"].astype(np.int64), down["duration"].astype(np.int64)
             pedals.append(np.stack([start, start + length], axis=1))
+    full = taken >= hanging
+    if full.any():
+        more = np.where(full, MORE * np.asarray(hanging), hanging)
+        return notes(division, tracks, pedal, tuple(more.tolist()))
     played = np.concatenate(rows)
     if pedal:
         real = (played[:, 2] != MARKER) | (played[:, 1] > played[:, 0])
@@ -97,18 +117,19 @@ def notes(division: int, tracks: list[bytes], pedal: bool) -> tuple[NDArray[np.i
     return played, drums
 
 
-def ended(track: bytes, pedal: bool) -> bytes:
-    """The track with an end for every note and pedal that has none, at the end of the track.
+def ended(track: bytes, pedal: bool, hanging: tuple[int, ...]) -> bytes:
+    """The track with an end for every pedal, and for so many `hanging` notes of each pitch, at the end of the track.
 
-    The parser forgets a note without an end. Up to HANGING notes of a pitch may hang. It also takes the pedal of a
-    channel to be down from the beginning on, so that is pressed and lifted first.
+    The parser forgets a note without an end. It also takes the pedal of a channel to be down from the beginning on, so
+    that is pressed and lifted first.
     """
     track = open_ended(track)
+    ends = OFFS if hanging is HANGING else offs(hanging, len(track))
     before, after = bytearray(), bytearray()
     for channel in range(16):
         note, control = 0x90 | channel, 0xB0 | channel
         if note in track:
-            after += bytes((note, 0, 0, 0)) + OFFS
+            after += bytes((note, 0, 0, 0)) + ends
         if pedal and control in track and channel != DRUMS:
             before += bytes((0, control, PEDAL, 127, 0, control, PEDAL, 0))
             after += bytes((control, PEDAL, 0, 0, note, MARKER, 1, 0, note, MARKER, 0, 0))

@@ -35,8 +35,8 @@ def read(name: str, path: Path) -> Piece | Refused:
         with np.load(path) as stored:
             rows, drums = notes(stored)
         found, outside = keyboard(rows)
-    except (OSError, MemoryError) as error:
-        raise error
+    except (OSError, MemoryError):
+        raise
     except InputError as error:
         return Refused(name, str(error))
     except Exception as error:  # NumPy and zipfile raise many kinds where a file is damaged

@@ -1,6 +1,7 @@
 """Piano rolls of 128 pitches: pickled lists of sparse matrices, as on Kaggle, and how cells become notes."""
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pianoai.growing import growing
 from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import NOTE
 from pianoai.sources import KaggleConfig, Piece, Refused, keyboard, to_ticks
 from pianoai.sources.unpickling import Matrix, is_size, load
 
@@ -19,15 +22,36 @@ MOST_CELLS = 1 << 24  # of a piece
 def read(path: Path, config: KaggleConfig) -> Iterator[Piece | Refused]:
     """The pieces in a pickle, or in a zip of one, in their order, named by their number in it, from 0000 on.
 
-    Raises InputError that names the file when it is not a pickled list of rolls.
+    A pickle can only be read as a whole, so the notes wait in a temporary file. Raises InputError that names the file
+    when it is not a pickled list of rolls.
     """
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    for number, entry in enumerate(load(path, lambda matrix: to_notes(matrix, config))):
-        name = f"{number:04d}"
-        matrix = entry.get("piece") if isinstance(entry, dict) else None
-        found = matrix.became if isinstance(matrix, Matrix) else 'must be a dict whose "piece" is a COO matrix'
-        yield Refused(name, found) if isinstance(found, str) else Piece(name, name, found[0], checksum, found[1])
+    with tempfile.TemporaryDirectory() as folder:
+        waiting = Path(folder, "notes.npy")
+        with growing(waiting, NOTE) as notes:
+
+            def convert(matrix: Matrix) -> tuple[int, int, int] | str:
+                found = to_notes(matrix, config)
+                if isinstance(found, str):
+                    return found
+                first = notes.length
+                notes.append(found[0])
+                return first, notes.length, found[1]
+
+            entries = load(path, convert)
+        stored = np.load(waiting, mmap_mode="r" if notes.length else None)
+        for number, entry in enumerate(entries):
+            name = f"{number:04d}"
+            matrix = entry.get("piece") if isinstance(entry, dict) else None
+            if not isinstance(matrix, Matrix):
+                yield Refused(name, 'must be a dict whose "piece" is a COO matrix')
+            elif not isinstance(matrix.became, tuple):
+                yield Refused(name, matrix.became or "its matrix has no content")
+            else:
+                first, end, left_out = matrix.became
+                yield Piece(name, name, np.array(stored[first:end]), checksum, left_out)
+                matrix.became = f"is the same matrix as piece {name}"
 
 
 def to_notes(matrix: Matrix, config: KaggleConfig) -> tuple[Any, int] | str:

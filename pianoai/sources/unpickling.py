@@ -181,7 +181,7 @@ class Unpickler(pickle._Unpickler):  # the one in Python: that in C has no memo 
         super().__init__(source)
         self.memo = Memo(wanted)
         self.convert = convert
-        self.source, self.cells = source, 0
+        self.source, self.cells, self.spelt = source, 0, 0
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a class or function that a pickle asks for by name."""
@@ -195,7 +195,11 @@ class Unpickler(pickle._Unpickler):  # the one in Python: that in C has no memo 
         arguments, function = self.stack.pop(), self.stack[-1]
         if not isinstance(arguments, tuple) or not any(function is each for each in FUNCTIONS.values()):
             raise InputError("calls something that is no function of a piano roll")
-        self.stack[-1] = function(*arguments)
+        made = self.stack[-1] = function(*arguments)
+        # A byte that is spelt takes one at least. A file that has fewer spells the same text again and again.
+        self.spelt += len(made) if isinstance(made, bytes) else 0
+        if self.spelt > self.source.at:
+            raise InputError("spells more bytes than it has; do not trust this file")
 
     def load_newobj(self) -> None:
         """Make a matrix."""

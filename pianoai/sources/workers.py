@@ -16,6 +16,7 @@ R = TypeVar("R")
 
 START = 1.5  # seconds that work goes on in this process before others are started, which takes about as long
 AT_ONCE = 1000  # tasks under way, whose results may wait
+LOST = ("TerminatedWorkerError", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError")  # of loky, Dask and Ray
 ADDRESS = {"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}  # variables of the environment
 
 
@@ -38,8 +39,16 @@ def spread(work: Callable[..., R], tasks: Iterable[tuple[Any, ...]], backend: st
         with parallel_config(backend):
             # Ray gives nothing back before all is done.
             jobs = Parallel(n_jobs=-1, return_as="list" if backend == "ray" else "generator")
-        while some := list(islice(waiting, AT_ONCE)):
-            yield from jobs(delayed(work)(*task) for task in some)
+        try:
+            while some := list(islice(waiting, AT_ONCE)):
+                yield from jobs(delayed(work)(*task) for task in some)
+        except Exception as error:
+            if type(error).__name__ not in LOST:
+                raise
+            raise InputError(
+                f"data.backend: {backend}: a process that parses files was ended, as where memory runs out"
+                f" ({type(error).__name__}); run the stage again, with more memory or on fewer cores"
+            ) from None
 
 
 @contextmanager
@@ -54,7 +63,7 @@ def connected(backend: str, module: str) -> Iterator[None]:
     try:
         library = importlib.import_module("distributed" if backend == "dask" else backend)
     except ImportError:
-        raise InputError(f"data.backend: {backend} needs its library: pip install 'pianoai[{backend}]'") from None
+        raise InputError(f"data.backend: {backend} needs its library: pip install '.[{backend}]'") from None
     try:
         client = library.Client(os.environ[variable]) if backend == "dask" else library.init()
     except Exception as error:  # each library raises its own

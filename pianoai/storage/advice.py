@@ -53,9 +53,10 @@ def advice(said: str) -> list[str]:
 
 
 def set_up_client() -> None:
-    """Let a download go on after a lost connection, for which botocore has the checksum of the whole object at most.
+    """Try five times, and let a download go on after a lost connection, where no variable says otherwise.
 
-    DVC compares what has arrived with its name anyway (`verify`).
+    For a part of an object botocore has no checksum; DVC compares what has arrived with its name anyway (`verify`).
     """
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "5")
     os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
