@@ -49,7 +49,7 @@ hooks: install  ## have git check style, types and dvc.lock before a commit, and
 	$(BIN)/pre-commit install
 
 test: install  ## run all tests, two files at a time
-	$(RUN) python -m pytest -n 2 --dist loadfile
+	GOMP_SPINCOUNT=1000 $(RUN) python -m pytest -n 2 --dist loadfile
 
 quick: install  ## run the tests that take seconds
 	$(RUN) python -m pytest -n 2 --dist loadfile -m "not slow"

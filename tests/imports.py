@@ -86,6 +86,11 @@ OTHERWISE = {
     },
     "export": {f"pianoai/models/{name}.py" for name in ("gan", "wgan", "transformer", "copy", "adversarial")},
 }
+# What it reads only for other values of such keys; trainings keep all of their configuration, so none of theirs.
+UNREAD = {
+    "download": r"data\.(kaggle\.(file|frames_per_beat|handle|seconds|velocity_scale)|mat_frames_per_beat)",
+    "select": r"select\.tolerance",
+}
 RECORDER = """
 import atexit, dataclasses, json, os, sys
 from pathlib import Path

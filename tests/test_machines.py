@@ -58,10 +58,10 @@ def machine(collection: Collection, tmp_path: Path) -> Path:
     return tmp_path / "one"
 
 
-def train_stage(*launcher: str, name: str, root: Path) -> "subprocess.Popen[str]":
-    """Start `-m stages.train NAME` in a folder, by `launcher` or Python itself."""
+def train_stage(*launcher: str, name: str, root: Path, program: str = "stages.train") -> "subprocess.Popen[str]":
+    """Start `-m stages.train NAME` or another program in a folder, by `launcher` or Python itself."""
     return subprocess.Popen(
-        [sys.executable, *launcher, "-m", "stages.train", name],
+        [sys.executable, *launcher, "-m", program, name],
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -105,7 +105,9 @@ def test_two_processes_learn_as_one_with_twice_the_batch(name: str, tolerance: f
     one = curve(machine, name)
     steps = json.loads((machine / f"metrics/train/{name}.json").read_text("utf-8"))["steps"]
     set_params(machine, batch=4, devices=2, strategy="ddp")
-    lines = finished(train_stage(name=name, root=machine)).splitlines()
+    lines = finished(train_stage(name=name, root=machine, program="tests.ranks")).splitlines()
+    first, second = ((machine / f"ranks/{rank}").read_text() for rank in (0, 1))
+    assert first == second
     assert [line.split(",")[0] for line in lines if "valid nll" in line] == [
         *(f"{name}: epoch {epoch}/3" for epoch in (1, 2, 3)),
         f"train: {name}: best epoch 3",

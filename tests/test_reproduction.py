@@ -12,7 +12,7 @@ from tests.imports import ROOT
 
 RUN = Results(
     {"models/gan.pt": "aa", "models/wgan.pt": "bb", "metrics/gan.json": "cc"},
-    {"gan valid": 4.318, "gan test": 4.083},
+    {"gan valid nll": 4.318, "gan test nll": 4.083, "gan overlap": 0.781},
     "transformer",
 )
 
@@ -23,13 +23,23 @@ def test_equal_runs_agree() -> None:
 
 @pytest.mark.parametrize(("now", "agrees"), [(4.437, True), (4.439, False), (4.199, True), (4.197, False)])
 def test_likelihoods_agree_within_the_tolerance(now: float, agrees: bool) -> None:
-    other = replace(RUN, outputs=RUN.outputs | {"models/gan.pt": "dd"}, nll=RUN.nll | {"gan valid": now})
+    other = replace(RUN, outputs=RUN.outputs | {"models/gan.pt": "dd"}, scores=RUN.scores | {"gan valid nll": now})
     text, found = compare(RUN, other)
     assert found is agrees
     lines = text.splitlines()
     assert lines[:2] == ["2 of 3 outputs equal those of the last commit", "  models/gan.pt differs"]
-    assert f"gan valid              4.318  {now:.3f}  {'agrees' if agrees else 'DOES NOT AGREE'}" in lines
-    assert "gan test               4.083  4.083  agrees" in lines
+    assert f"gan valid nll              4.318  {now:.3f}  {'agrees' if agrees else 'DOES NOT AGREE'}" in lines
+    assert "gan test nll               4.083  4.083  agrees" in lines
+
+
+@pytest.mark.parametrize(("now", "agrees"), [(0.83, True), (0.832, False), (0.732, True), (0.73, False)])
+def test_music_agrees_within_the_tolerance(now: float, agrees: bool) -> None:
+    other = replace(RUN, outputs={"models/gan.pt": "dd"}, scores=RUN.scores | {"gan overlap": now})
+    text, found = compare(RUN, other)
+    assert found is agrees
+    assert (
+        f"gan overlap                0.781  {now:.3f}  {'agrees' if agrees else 'DOES NOT AGREE'}" in text.splitlines()
+    )
 
 
 def test_another_winner_does_not_agree() -> None:
@@ -42,9 +52,9 @@ def test_another_winner_does_not_agree() -> None:
 def test_the_commits_own_results_are_read() -> None:
     found = committed(ROOT)
     assert found.winner == "transformer"
-    assert set(found.nll) == {
-        f"{name} {split}" for name in ("copy", "gan", "wgan", "transformer") for split in ("valid", "test")
-    }
+    models = ("copy", "gan", "wgan", "transformer")
+    assert set(found.scores) == {f"{name} {what}" for name in models for what in ("valid nll", "test nll", "overlap")}
+    assert 0 < found.scores["gan overlap"] < 1 < found.scores["gan test nll"]
     assert len(found.outputs["lambda_pkg/function.zip"]) == 32
     assert not set(MEASURED) & set(found.outputs)
 

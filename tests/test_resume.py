@@ -77,6 +77,16 @@ def test_what_has_ended_is_not_trained_further(music: Windows, tmp_path: Path) -
     assert all(torch.equal(first.weights[key], again.weights[key]) for key in first.weights)
 
 
+@pytest.mark.slow
+def test_what_has_ended_in_its_last_epoch_is_not_trained_further(music: Windows, tmp_path: Path) -> None:
+    budget, path = replace(SHORT, epochs=2), tmp_path / "state.ckpt"
+    first, curve, summary = train("gan", config("gan"), music, budget, LOSS, path)
+    again, same, same_summary = train("gan", config("gan"), music, budget, LOSS, path)
+    assert same.equals(curve)
+    assert same_summary == summary
+    assert all(torch.equal(first.weights[key], again.weights[key]) for key in first.weights)
+
+
 @pytest.mark.parametrize("damage", ["empty", "half", "a bit", "another file", "a part"])
 @pytest.mark.slow
 def test_damage_is_said_and_training_begins_anew(

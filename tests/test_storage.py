@@ -11,12 +11,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import boto3
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 from dvc.config import Config
@@ -242,6 +243,26 @@ def test_a_pull_recovers(here: Clone, there: Clone, store: Store, fault: tuple[s
 
 
 @pytest.mark.slow
+def test_an_object_that_is_sent_in_parts_recovers(here: Clone, there: Clone, store: Store) -> None:
+    """Above 100 MB an object is sent in parts, and above 50 MB it has no checksum that a client could know."""
+    content = bytes(range(256)) * 470_000
+    name = hashlib.md5(content).hexdigest()
+    (here.root / "huge.bin").write_bytes(content)
+    here.run(sys.executable, "-m", "dvc", "add", "-q", "huge.bin")
+    with in_front_of(store.port, first(1, ("cut upload", 1000), "PUT")) as proxy:
+        here.point(endpointurl=f"http://127.0.0.1:{proxy.port}")
+        here.dvc("push", "huge.bin")
+        sent = [line for line in proxy.seen if line.startswith("PUT")]
+    assert len(sent) == 2 * len(set(sent)) >= 6  # three parts, each of them twice
+    assert store.objects()[name] == content
+    shutil.copyfile(here.root / "huge.bin.dvc", there.root / "huge.bin.dvc")
+    with in_front_of(store.port, first(2, ("cut download", 60_000_000), "GET")) as proxy:
+        there.point(endpointurl=f"http://127.0.0.1:{proxy.port}")
+        there.dvc("pull", "huge.bin")
+    assert (there.root / "huge.bin").read_bytes() == content
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -413,7 +434,7 @@ def test_what_changes_meanwhile_stays_and_what_was_comes_back(here: Clone, store
     with make_s3(here, free_port()) as process:
         process.kill()  # it cannot put anything back
         process.wait()
-        (child,) = [int(text) for text in running_rclone(here.root)]
+        (child,) = running_rclone(here.root)
         os.kill(child, signal.SIGTERM)
     assert local.read_bytes() != before
     with make_s3(here, free_port()) as process:
@@ -422,15 +443,10 @@ def test_what_changes_meanwhile_stays_and_what_was_comes_back(here: Clone, store
     assert local.read_bytes() == before
 
 
-def running_rclone(root: Path) -> list[str]:
+def running_rclone(root: Path) -> list[int]:
     """Process numbers of the servers that keep their files below a folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            command = (process / "cmdline").read_bytes().split(b"\0")
-            if b"rclone" in command[0] and (process / "cwd").resolve() == root.resolve():
-                found.append(process.name)
-    return found
+    found = psutil.process_iter(["name", "cwd"])
+    return [each.pid for each in found if each.info["name"] == "rclone" and each.info["cwd"] == str(root.resolve())]
 
 
 def wait_until_refused(port: int) -> bool:
