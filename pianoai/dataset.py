@@ -30,7 +30,7 @@ class Window(NamedTuple):
     lead: int = 0
 
 
-PASSAGE = 512  # frames of a piece that are validated at once: with those read before, fewer than a step of training has
+PASSAGE = 512  # frames of a piece, or more, that are validated at once
 
 
 class RollDataset(Dataset[Window]):
@@ -57,24 +57,30 @@ class RollDataset(Dataset[Window]):
 
 
 class Passages(Dataset[Window]):
-    """The windows of a split in passages that predict at most PASSAGE frames, so that memory does not grow with them.
+    """The windows of a split in passages that predict a limited number of frames, so that models need no more memory
+    for a longer piece.
 
-    Before a passage as many frames are read as can make a difference to it, `reach` to its first.
+    Before a passage as many frames are read as can make a difference to it, `reach` to its first. It is PASSAGE long,
+    or as long as what is read before. In order, each window is read once.
     """
 
     def __init__(self, windows: RollDataset, reach: int) -> None:
         self.windows = windows
         self.lead = reach - 1
+        self.length = max(PASSAGE, self.lead)
         lengths = enumerate(windows.lengths.tolist())
-        self.places = [(at, first) for at, length in lengths for first in range(0, length - 1, PASSAGE)]
+        self.places = [(at, first) for at, length in lengths for first in range(0, length - 1, self.length)]
+        self.last: tuple[int, Window] | None = None
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, number: int) -> Window:
         at, first = self.places[number]
-        window = self.windows[at]
-        begin, end = max(0, first - self.lead), first + PASSAGE + 1
+        if self.last is None or self.last[0] != at:
+            self.last = at, self.windows[at]
+        window = self.last[1]
+        begin, end = max(0, first - self.lead), first + self.length + 1
         roll, velocity, level = window.roll[begin:end], window.velocities[begin:end], window.levels[begin:end]
         return Window(roll, velocity, level, first - begin)
 

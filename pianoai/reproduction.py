@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from pianoai.runtime.errors import InputError
 from pianoai.summary import MODELS
 
-# Three standard deviations over seeds, of the family that has the most (benchmarks/results/families.json): where
-# rounding differs, training takes another path, as it does with another seed.
-TOLERANCE = {"nll": 0.12, "overlap": 0.05}
+# Three standard deviations over seeds, of the family that has the most, the Transformer and the GAN
+# (benchmarks/results/families.json): where rounding differs, training takes another path, as with another seed.
+TOLERANCE = {"nll": 0.12, "overlap": 0.035}
 MEASURED = ("metrics/timings.json", "metrics/lambda.json")  # never the same, and no stage's output
 
 

@@ -105,7 +105,6 @@ if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("stages."):
     called = {}  # what was read, by the number of the object
 
     def watch(key, config):
-        called[id(config)] = key
         kind = type(config)
         plain = kind.__getattribute__
         names = {field.name for field in dataclasses.fields(kind)}
@@ -119,6 +118,7 @@ if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("stages."):
             return plain(self, name)
 
         kind.__getattribute__ = get
+        called[id(config)] = key
         return config
 
     kept = []

@@ -369,7 +369,7 @@ def test_a_matrix_that_stands_for_several_pieces_is_read_once(tmp_path: Path) ->
     assert isinstance(first, Piece)
     assert isinstance(second, Piece)
     assert [str(other) for other in others] == [
-        str(Refused(name, "is the same matrix as piece 0000")) for name in ("0002", "0003")
+        str(Refused(name, "is the same matrix as entry 0000")) for name in ("0002", "0003")
     ]
 
 

@@ -1,7 +1,9 @@
 """The source `folder`: a tree of music in files of several kinds."""
 
+import errno
 import hashlib
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +29,7 @@ KINDS = {  # by ending, in either case
     ".pickle": "pickle",
     ".mat": "mat",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of disks
 NO_MEMORY = "takes more memory than there is"
 SEVERAL = ("pickle", "mat")  # kinds of files that hold several pieces
 
@@ -93,6 +96,8 @@ def read_file(name: str, path: Path, config: DataConfig) -> list[Piece | Refused
     try:
         found = list(read_kind(KINDS[path.suffix.lower()], name, path, config))
     except OSError as error:
+        if error.errno in FULL:  # the file is not to blame
+            raise InputError(f"{path}: {error.strerror}; pickled rolls wait in {tempfile.gettempdir()}") from None
         found = [Refused(name, f"cannot be read: {error.strerror or error}")]
     except MemoryError:
         found = [Refused(name, NO_MEMORY)]

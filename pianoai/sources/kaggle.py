@@ -38,6 +38,8 @@ def read(config: DataConfig) -> Iterator[Piece | Refused]:
         yield from rolls.read(path, config.kaggle)
     except InputError as error:
         raise InputError(f"{error}; delete {path} to download it again") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def download(config: KaggleConfig) -> Path:

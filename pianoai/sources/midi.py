@@ -17,7 +17,6 @@ DRUMS = 9  # the tenth channel
 PEDAL = 64  # number of the controller
 HANGING = (4,) * 128  # notes of each pitch that may have no end, at first
 MORE = 16  # times as many where those are all taken
-SHORTEST = 3  # bytes of a note
 MARKER = 0  # a pitch below the piano's: a track without notes is forgotten, and its pedal with it
 
 
@@ -69,13 +68,12 @@ def chunks(data: bytes) -> tuple[int, int, list[bytes]]:
     return kind, division, tracks
 
 
-def offs(hanging: tuple[int, ...], size: int) -> bytes:
-    """What ends so many notes of each pitch, but not more than fit into a track of a size; all at one time."""
-    # A note-on of velocity 0 ends a note.
-    return b"".join(bytes((pitch, 0, 0)) * min(count, size // SHORTEST) for pitch, count in enumerate(hanging))
+def offs(counts: tuple[int, ...]) -> bytes:
+    """What ends so many notes of each pitch, all at one time: a note-on of velocity 0 ends a note."""
+    return b"".join(bytes((pitch, 0, 0)) * count for pitch, count in enumerate(counts))
 
 
-OFFS = offs(HANGING, SHORTEST * HANGING[0])
+OFFS = offs(HANGING)
 
 
 def notes(
@@ -124,7 +122,8 @@ def ended(track: bytes, pedal: bool, hanging: tuple[int, ...]) -> bytes:
     that is pressed and lifted first.
     """
     track = open_ended(track)
-    ends = OFFS if hanging is HANGING else offs(hanging, len(track))
+    # A note has its pitch among the bytes of the track.
+    ends = OFFS if hanging is HANGING else offs(tuple(min(some, track.count(at)) for at, some in enumerate(hanging)))
     before, after = bytearray(), bytearray()
     for channel in range(16):
         note, control = 0x90 | channel, 0xB0 | channel
@@ -138,10 +137,18 @@ def ended(track: bytes, pedal: bool, hanging: tuple[int, ...]) -> bytes:
 
 def open_ended(track: bytes) -> bytes:
     """The track without its end, or ends: some are there twice, or padded. A time is left, for another event."""
-    kept, found = track, False
-    while (rest := kept.rstrip(b"\0")).endswith(END[:2]) and len(rest) < len(kept):
-        kept, found = rest[:-2], True
-    return kept if found else track + b"\0"
+    end = len(track)
+    while (rest := end - padding(track, end)) < end and track.endswith(END[:2], 0, rest):
+        end = rest - 2
+    return track[:end] if end < len(track) else track + b"\0"
+
+
+def padding(track: bytes, end: int) -> int:
+    """How many zeros stand before a place."""
+    at = end
+    while at and track[at - 1] == 0:
+        at -= 1
+    return end - at
 
 
 def sustain(rows: NDArray[np.int64], pedals: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -51,7 +51,7 @@ def read(path: Path, config: KaggleConfig) -> Iterator[Piece | Refused]:
             else:
                 first, end, left_out = matrix.became
                 yield Piece(name, name, np.array(stored[first:end]), checksum, left_out)
-                matrix.became = f"is the same matrix as piece {name}"
+                matrix.became = f"is the same matrix as entry {name}"
 
 
 def to_notes(matrix: Matrix, config: KaggleConfig) -> tuple[Any, int] | str:

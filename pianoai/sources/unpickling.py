@@ -296,6 +296,8 @@ def load(path: Path, convert: Callable[[Matrix], Any]) -> list[Any]:
             rolls = Unpickler(Source(file, bar), wanted, convert).load()
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # a damaged pickle can raise anything
         raise InputError(f"{path.name}: not a pickle of piano rolls: {' '.join(str(error).split())}") from None
     if not isinstance(rolls, list) or not rolls:
