@@ -1,7 +1,7 @@
 # What people run. Everything happens in .venv; nothing else on the machine is touched.
 PYTHON ?= python3
-BIN := $(CURDIR)/.venv/bin
-RUN := PATH="$(BIN):$$PATH"
+BIN := .venv/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 PORT ?= 9101
 
 .DEFAULT_GOAL := help

@@ -1,3 +1,4 @@
+import json
 import mmap
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from benchmarks import data
 from pianoai.runtime import midi as writer
 from pianoai.sources import Piece, midi
+from tests.imports import ROOT
 
 
 def test_the_table_has_all_that_was_measured() -> None:
@@ -21,6 +23,13 @@ def test_the_table_has_all_that_was_measured() -> None:
         "| memory of `train`, for ten times the music | +20 MB |",
         "| of each process that helps `download`, one to a core | 41 MB |",
     ]
+
+
+def test_the_readme_has_the_results() -> None:
+    results = json.loads(data.RESULTS.read_text("utf-8"))
+    assert f"\n\n{data.table(results)}\n\n" in (ROOT / "README.md").read_text("utf-8")
+    assert {"seconds", "ratio_pypianoroll", "memory_growth_mb", "worker_mb"} <= set(results)
+    assert set(results["memory_growth_mb"]) == {"download", "window", "train"}
 
 
 def test_copies_are_ten_pieces_of_other_music(chorales: list[Piece], tmp_path: Path) -> None:
