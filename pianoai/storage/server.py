@@ -191,10 +191,7 @@ def main(arguments: list[str]) -> None:
         (given.folder / held).mkdir(parents=True, exist_ok=True)
         with running(given.folder, given.port) as server, pointed_at(server, root):
             print(f"S3 at {server.address}, bucket {held}, files in {given.folder}/{held}")
-            print(
-                "In another terminal: make push, make pull, make audit, python -m pianoai.storage exp push. Ctrl-C ends it.",
-                flush=True,
-            )
+            print("In another terminal: make push, make pull, make audit. Ctrl-C ends it.", flush=True)
             code = server.process.wait()
             raise InputError(f"rclone ended with {code}: {given.folder.with_suffix('.log')} may say why")
     except (InputError, DvcException) as error:
