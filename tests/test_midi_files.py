@@ -106,6 +106,16 @@ def test_any_number_of_notes_of_a_key_may_have_no_end(count: int) -> None:
     ]
 
 
+def test_a_track_of_pedals_or_words_alone_is_no_music() -> None:
+    notes = track((0, on(60)), (96, off(60)))
+    others = [track((0, pedal(90)), (96, pedal(0))), track((0, b"\xff\x05\x02la"), (96, b"\xe0\x00\x40"))]
+    for data in (song(notes, *others), song(*others, notes)):
+        assert heard(data) == [(0, 24, 60, 80)]
+    found = midi.read("song", song(*others), False)
+    assert isinstance(found, Refused)
+    assert found.reason == "has no notes"
+
+
 def test_all_tracks_are_read_though_the_header_says_fewer() -> None:
     tracks = [track((0, on(pitch)), (96, off(pitch))) for pitch in (60, 62)]
     assert heard(song(*tracks, count=1)) == [(0, 24, 60, 80), (0, 24, 62, 80)]
