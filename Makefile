@@ -99,7 +99,7 @@ bench-families: install  ## train each of the three families, and a GAN without 
 	$(RUN) dvc repro window
 	$(RUN) python -m benchmarks.families
 
-bench-data: install  ## time and memory from MIDI files to windows, against pypianoroll: make bench-data FOLDER=music (half an hour)
+bench-data: install  ## time and memory from MIDI files to windows, against pypianoroll: make bench-data FOLDER=music (ten minutes)
 	@test -n "$(FOLDER)" || { echo "error: name the folder: make bench-data FOLDER=music" >&2; exit 1; }
 	$(RUN) python -m benchmarks.data --folder "$(FOLDER)"
 

@@ -1,6 +1,6 @@
 """How quick music becomes windows, against pypianoroll, and how memory grows with it.
 
-python -m benchmarks.data --folder FOLDER                    (of MIDI files; half an hour for 480)
+python -m benchmarks.data --folder FOLDER                    (of MIDI files; ten minutes for 480)
 
 `seconds` are from files to windows, both stages in one process, median of ROUNDS processes, after their imports.
 `ratio_pypianoroll` is what the same files take as rolls of pypianoroll, divided by that. They are read at 24 frames a
