@@ -409,7 +409,7 @@ def test_make_s3_points_the_remote_at_itself_while_it_runs(here: Clone, name: st
         assert "2 files pushed" in pushed
         stored = here.root / ".s3/files/pianoai/dvc/files/md5"
         assert {path.parent.name + path.name for path in stored.glob("*/*")} == HASHES
-        with pytest.raises(HTTPError, match="HTTP Error 40[03]"):  # not without a key
+        with pytest.raises(HTTPError, match=r"HTTP Error 40[03]"):  # not without a key
             urlopen(f"http://127.0.0.1:{port}/pianoai?list-type=2", timeout=20)
         with pytest.raises(AssertionError, match=f"another server is the remote already, at http://127.0.0.1:{port}"):
             here.run(sys.executable, "-m", "pianoai.storage.server", "--port", str(free_port()))
