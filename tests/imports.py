@@ -84,7 +84,9 @@ OTHERWISE = {
         f"pianoai/sources/{name}.py"
         for name in ("corpus", "kaggle", "fetch", "rolls", "unpickling", "scores", "multitrack")
     },
-    "export": {f"pianoai/models/{name}.py" for name in ("gan", "wgan", "transformer", "copy", "adversarial")},
+    "export": {
+        f"pianoai/models/{name}.py" for name in ("gan", "wgan", "transformer", "copy", "adversarial", "supervised")
+    },
 }
 # What it reads only for other values of such keys; trainings keep all of their configuration, so none of theirs.
 UNREAD = {
