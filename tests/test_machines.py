@@ -222,18 +222,32 @@ def test_a_killed_training_goes_on_and_ends_bit_equal(project: Project) -> None:
     assert (project.root / "dvc.lock").read_bytes() == lock
 
 
+def in_background(project: Project, *command: str) -> None:
+    """Run a command of `dvc queue`; nothing is read of it, since its workers would keep a pipe open."""
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "queue", *command],
+        cwd=project.root,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=120,
+        check=True,
+    )
+
+
 @pytest.mark.slow
 def test_two_workers_train_experiments_of_the_queue(project: Project) -> None:
     project.run("git", "checkout", "-q", ".")
     project.run("dvc", "exp", "run", "--queue", "-S", "model.heads=1,2", "train@transformer")
     try:
-        project.run("dvc", "queue", "start", "-j", "2")
+        in_background(project, "start", "-j", "2")
         until = time.monotonic() + 600
         while "Queued" in (status := project.run("dvc", "queue", "status")) or "Running" in status:
             assert time.monotonic() < until, status
             time.sleep(2)
     finally:
-        project.run("dvc", "queue", "stop", "--kill")
+        in_background(project, "stop", "--kill")
     assert status.count("Success") == 2, status
     found = {}
     for commit in re.findall(r"^[0-9a-f]{40}$", project.run("dvc", "exp", "list", "--sha-only"), re.M):

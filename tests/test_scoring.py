@@ -121,5 +121,5 @@ def test_the_benchmark_in_a_mat_file(tmp_path: Path) -> None:
 
 def test_a_mat_file_without_scipy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(InputError, match=r"pianoai\[mat\]"):
+    with pytest.raises(InputError, match=r"install '\.\[mat\]'"):
         read_mat(Path("music.mat"), "test")
