@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -105,10 +106,11 @@ def main(arguments: list[str]) -> None:
 
 def side_by_side(calls: list[Callable[[], dict[str, Any]]], jobs: int) -> Iterator[dict[str, Any]]:
     """What functions return, each called in a process of its own with one thread, as many at a time as `jobs`."""
-    os.environ |= determinism.environment(replace(params.read("determinism", determinism.DeterminismConfig), threads=1))
-    os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # nor do they start processes of their own
-    # Fresh processes read the environment when they load PyTorch.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+    numerics = replace(params.read("determinism", determinism.DeterminismConfig), threads=1)
+    wanted = determinism.environment(numerics) | {"LOKY_MAX_CPU_COUNT": "1"}  # nor do they start processes of their own
+    spawn = multiprocessing.get_context("spawn")
+    # Fresh processes read the environment when they load PyTorch; afterwards it is as it was.
+    with patch.dict(os.environ, wanted), ProcessPoolExecutor(jobs, spawn, max_tasks_per_child=1) as pool:
         for waiting in [pool.submit(call) for call in calls]:
             yield waiting.result()
 

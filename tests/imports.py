@@ -1,9 +1,16 @@
 """Which of the repository's modules a stage imports, found by reading the code."""
 
 import ast
+import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+
+
+def environment() -> dict[str, str]:
+    """The environment, with the programs beside this Python first on its path."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def imported(stage: str, item: str | None = None) -> set[str]:

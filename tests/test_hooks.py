@@ -1,6 +1,5 @@
 """The hooks that `make hooks` gives to git."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.imports import ROOT
+from tests.imports import ROOT, environment
 
 HOOKS: dict[str, dict[str, Any]] = {
     hook["id"]: hook
@@ -59,8 +58,7 @@ stages:
 @pytest.mark.slow
 def test_dvc_says_what_is_stale_before_a_commit_and_fetches_outputs_on_checkout(tmp_path: Path) -> None:
     def run(*command: str, **variables: str) -> str:
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        done = subprocess.run(command, cwd=tmp_path, env=environment | variables, capture_output=True, check=True)
+        done = subprocess.run(command, cwd=tmp_path, env=environment() | variables, capture_output=True, check=True)
         return done.stdout.decode()
 
     def hook(name: str, **variables: str) -> str:

@@ -24,7 +24,7 @@ from pianoai.runtime.errors import InputError
 from pianoai.sources import Piece
 from pianoai.training import trainer_of
 from pianoai.verification.emulator import free_ports
-from tests.imports import ROOT
+from tests.imports import ROOT, environment
 from tests.test_pipeline import TINY, Project, committed, copy_files
 from tests.test_training import BUDGET
 
@@ -194,7 +194,7 @@ def kill_in_training(project: Project, *command: str) -> int:
     with subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=project.root,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -227,7 +227,7 @@ def in_background(project: Project, *command: str) -> None:
     subprocess.run(
         [sys.executable, "-m", "dvc", "queue", *command],
         cwd=project.root,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 import pickle
 import re
 import shutil
@@ -23,7 +22,7 @@ from pianoai.runtime import midi
 from pianoai.runtime import model as runtime
 from pianoai.sources import Piece
 from pianoai.storage import server as s3
-from tests.imports import OTHERWISE, ROOT, UNREAD, attributes, has_code, imported, record
+from tests.imports import OTHERWISE, ROOT, UNREAD, attributes, environment, has_code, imported, record
 from tests.kaggle_here import roll_of, serving
 from tests.test_determinism import HOSTILE
 
@@ -128,9 +127,7 @@ class Project:
         done = subprocess.run(
             [sys.executable, "-m", *command] if command[0] == "dvc" else command,
             cwd=self.root,
-            env=os.environ
-            | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-            | self.variables,
+            env=environment() | self.variables,
             capture_output=True,
             text=True,
             check=False,
