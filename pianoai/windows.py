@@ -182,7 +182,7 @@ class Share:
         self.pieces += 1
         self.frames += len(roll)
         self.sounding += int(np.count_nonzero(roll))
-        self.silent += int(np.count_nonzero(~roll.any(axis=1)))
+        self.silent += int(np.count_nonzero(~some(roll)))
         self.struck += int(np.count_nonzero(roll > HELD))
         self.changed += int(np.count_nonzero(changes(roll)))
 
@@ -246,10 +246,13 @@ def changes(roll: Roll) -> NDArray[np.bool_]:
 
     It differs when any note begins, is struck again or ends.
     """
-    begins = (roll[1:] > HELD).any(axis=1)
-    ends = ((roll[1:] == 0) & (roll[:-1] != 0)).any(axis=1)
-    differs: NDArray[np.bool_] = begins | ends
-    return differs
+    return some((roll[1:] > HELD) | ((roll[1:] == 0) & (roll[:-1] != 0)))
+
+
+def some(cells: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether any cell of each frame is set, of bytes ``(frames, 88)``; eight are looked at together."""
+    found: NDArray[np.bool_] = np.any(np.ascontiguousarray(cells).view(np.uint64), axis=1)
+    return found
 
 
 def read(directory: Path) -> Windows:

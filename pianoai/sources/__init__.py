@@ -117,12 +117,16 @@ def keyboard(rows: NDArray[np.int64]) -> tuple[Notes, int]:
     beats = int(rows[:, 1].max()) // TICKS_PER_BEAT
     if beats > LONGEST:
         raise InputError(f"lasts {beats:,} beats, more than {LONGEST:,}")
-    key = rows[:, 0] * 128 + rows[:, 2]
-    rows = rows[np.argsort(key, kind="stable")]
-    first = np.flatnonzero(np.diff(rows[:, 0] * 128 + rows[:, 2], prepend=-1))
-    notes = np.empty(len(first), NOTE)
-    notes["start"] = rows[first, 0]
-    notes["duration"] = np.maximum(np.maximum.reduceat(rows[:, 1], first) - rows[first, 0], 1)
-    notes["pitch"] = rows[first, 2]
-    notes["velocity"] = np.clip(np.maximum.reduceat(rows[:, 3], first), 1, 127)
+    start, end, pitch, velocity = rows.T
+    key = start * 128 + pitch
+    if not (key[1:] > key[:-1]).all():
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        first = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
+        start, pitch = start[order][first], pitch[order][first]
+        end, velocity = (np.maximum.reduceat(column[order], first) for column in (end, velocity))
+    notes = np.empty(len(start), NOTE)
+    notes["start"], notes["pitch"] = start, pitch
+    notes["duration"] = np.maximum(end - start, 1)
+    notes["velocity"] = np.clip(velocity, 1, 127)
     return notes, left_out

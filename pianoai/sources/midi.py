@@ -96,7 +96,7 @@ def notes(
             continue
         found = track.notes.numpy()
         start, length = found["time"].astype(np.int64), found["duration"].astype(np.int64)
-        rows.append(np.stack([start, start + length, found["pitch"], found["velocity"]], axis=1))
+        rows.append(np.stack([start, start + length, found["pitch"], found["velocity"]]).T)
         if len(start):
             last = found["pitch"][start + length == (start + length).max()]
             taken = np.maximum(taken, np.bincount(last, minlength=128))
