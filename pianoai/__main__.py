@@ -1,4 +1,4 @@
-"""The command line: continue a MIDI file with a trained model, or score a model on music."""
+"""The command line: continue a MIDI file, score a model on music, render MIDI as sound or picture, serve the page."""
 
 import argparse
 import json
@@ -8,20 +8,29 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+import shtab
+from tqdm import tqdm
 
 from pianoai.runtime import midi, sampling
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model, load
-from pianoai.runtime.roll import Roll, notes_to_roll, roll_to_notes
+from pianoai.runtime.roll import Notes, Roll, notes_to_roll, roll_to_notes
 from pianoai.runtime.scoring import Tally, tally
 
-EXAMPLES = """examples:
-  python -m pianoai generate -o new.mid --frames 256
-  python -m pianoai generate prompt.mid -o continued.mid --temperature 0.9 --seed 7
-  python -m pianoai generate prompt.mid -o continuation.mid --no-include-prompt
-  python -m pianoai score music/ another.mid
-  python -m pianoai score Piano_midi.mat --json
-"""
+MIDI = (".mid", ".midi")
+RENDERED = (".wav", ".mp3", ".png")
+MODEL = Path(__file__).with_name("model.ts")
+EXAMPLES = {
+    "generate": (
+        "generate -o new.mid --frames 256",
+        "generate prompt.mid -o continued.mid --temperature 0.9 --seed 7",
+        "generate prompt.mid -o continuation.wav --no-include-prompt",
+    ),
+    "score": ("score music/ another.mid", "score Piano_midi.mat --json"),
+    "render": ("render new.mid -o new.wav", "render new.mid -o new.png"),
+    "serve": ("serve --port 8000",),
+}
+CODES = "exit codes: 0 done, 1 something is wrong with what was given (one line says what), 130 interrupted"
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,16 +44,26 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """All commands and their options."""
     top = Parser(
-        prog="python -m pianoai",
-        description="Continue piano music with a trained model, or score the model on music.",
-        epilog=EXAMPLES,
+        prog="pianoai",
+        description="Continue piano music with a trained model, score it on music, render MIDI, or serve a page.",
+        epilog=examples(*EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="generate | score")
+    shtab.add_argument_to(top, "--completion", help="print what makes a shell complete commands, and exit")
+    commands = top.add_subparsers(dest="command", required=True, metavar=" | ".join(EXAMPLES))
 
-    make = commands.add_parser("generate", help="write a MIDI file that continues a prompt, or begins anew")
+    def command(name: str, purpose: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=examples(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    make = command("generate", "write a MIDI file that continues a prompt, or begins anew; or its sound or picture")
     make.add_argument("prompt", nargs="?", type=Path, metavar="PROMPT.mid", help="MIDI file to continue")
-    make.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mid")
+    output(make)
     make.add_argument("--frames", type=int, default=256, help="how many frames to add (default: %(default)s)")
     make.add_argument(
         "--temperature",
@@ -74,7 +93,7 @@ def parser() -> Parser:
     )
     make.add_argument("--tempo", type=float, help="quarter notes a minute (default: the prompt's, or 120)")
 
-    mark = commands.add_parser("score", help="how well the model predicts given music")
+    mark = command("score", "how well the model predicts given music")
     mark.add_argument(
         "paths",
         nargs="+",
@@ -83,16 +102,43 @@ def parser() -> Parser:
         help="MIDI files, folders of them, or a .mat file of the 2012 benchmark (its test split)",
     )
     mark.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    for command in (make, mark):
-        command.add_argument("--model", type=Path, default=Path("models/model.ts"), metavar="MODEL.ts")
+
+    draw = command("render", "turn a MIDI file into sound (.wav, .mp3) or a picture of its piano roll (.png)")
+    draw.add_argument("music", type=Path, metavar="MUSIC.mid")
+    output(draw)
+
+    show = command("serve", "a page on this machine that plays: the function that Lambda runs, by HTTP")
+    show.add_argument("--port", type=int, default=8000, help="of 127.0.0.1; 0 takes a free one (default: %(default)s)")
+    show.add_argument("--page", type=Path, default=Path("lambda_pkg/page.json"), help="made by the stage web")
+
+    for each in (make, mark, show):
+        each.add_argument(
+            "--model", type=Path, default=MODEL, metavar="MODEL.ts", help="another one than that of this installation"
+        )
     return top
+
+
+def examples(*names: str) -> str:
+    """The end of a help text."""
+    lines = "".join(f"  pianoai {example}\n" for name in names for example in EXAMPLES[name])
+    return f"examples:\n{lines}\n{CODES}"
+
+
+def output(command: argparse.ArgumentParser) -> None:
+    """The options of a command that writes music."""
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="its ending says what to write"
+    )
+    command.add_argument("--soundfont", type=Path, metavar="FONT.sf2", help="of the sound, instead of a small free one")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, or 1 after a line on standard error."""
     options = parser().parse_args(arguments)
     try:
-        print(generate(options) if options.command == "generate" else score(options))
+        said = {"generate": generate, "score": score, "render": render, "serve": serve}[options.command](options)
+        if said:
+            print(said)
     except InputError as error:
         print(f"pianoai: {error}", file=sys.stderr)
         return 1
@@ -102,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def generate(options: argparse.Namespace) -> str:
-    """Writes the MIDI file; returns the line that says what was made."""
+    """Writes the music; returns the line that says what was made."""
+    check_ending(options.output, MIDI + RENDERED)
     seed = sampling.new_seed() if options.seed is None else options.seed
     sampling.check(options.frames, seed)
     settings = sampling.Settings(options.temperature, options.top_p, options.min_p)
@@ -114,24 +161,13 @@ def generate(options: argparse.Namespace) -> str:
     if options.prompt is not None:
         notes, tempo = midi.read(options.prompt)
         prompt = notes_to_roll(notes, beat)
-    shown = sys.stderr.isatty()
-
-    def progress(done: int) -> None:
-        if shown and (done % 16 == 0 or done == options.frames):
-            print(f"\rframe {done} of {options.frames}", end="", file=sys.stderr, flush=True)
-
-    new = sampling.generate(model, prompt, options.frames, settings, seed, progress)
-    if shown:
-        print(file=sys.stderr)
+    with tqdm(total=options.frames, desc="composing", unit="frame", disable=None, leave=False) as bar:
+        new = sampling.generate(model, prompt, options.frames, settings, seed, lambda done: bar.update(done - bar.n))
     roll = sampling.alone(prompt, new)
     if prompt is not None and options.include_prompt:
         roll = np.vstack([prompt, new])
     music = roll_to_notes(roll, beat)
-    content = midi.write(music, tempo if options.tempo is None else options.tempo)
-    try:
-        options.output.write_bytes(content)
-    except OSError as error:
-        raise InputError(f"{options.output}: {error.strerror}") from None
+    write(options.output, music, tempo if options.tempo is None else options.tempo, options.soundfont)
     beats = options.frames / beat
     return f"{options.output}: {len(music)} notes, {options.frames} new frames ({beats:g} beats), seed {seed}"
 
@@ -143,7 +179,8 @@ def score(options: argparse.Namespace) -> str:
     if len(benchmark) == 2:
         raise InputError("score .mat files and MIDI files apart: only MIDI tells repeated notes from held ones")
     model = load(options.model)
-    tallies = [(str(path), _tally(model, path)) for path in files]
+    shown = tqdm(files, desc="scoring", unit="file", disable=None, leave=False)
+    tallies = [(str(path), _tally(model, path)) for path in shown]
     total = sum((counts for _, counts in tallies), Tally()).summary()
     scored = {name: counts.summary() for name, counts in tallies if counts.frames}
     short = [name for name, counts in tallies if not counts.frames]
@@ -152,12 +189,56 @@ def score(options: argparse.Namespace) -> str:
     return _table(scored, short, total)
 
 
+def render(options: argparse.Namespace) -> str:
+    """Writes the sound or the picture; returns the line that says what was made."""
+    check_ending(options.output, RENDERED)
+    notes, tempo = midi.read(options.music)
+    write(options.output, notes, tempo, options.soundfont)
+    return f"{options.output}: {len(notes)} notes, {options.output.stat().st_size:,} bytes"
+
+
+def check_ending(path: Path, known: Sequence[str]) -> None:
+    """Raises InputError for a file that cannot be written, before anything takes time."""
+    if path.suffix.lower() not in known:
+        raise InputError(f"{path}: end its name in one of {', '.join(known)}")
+
+
+def write(path: Path, notes: Notes, tempo: float, soundfont: Path | None) -> None:
+    """Writes notes as the ending of a file says."""
+    kind = path.suffix.lower()
+    if kind in MIDI:
+        content = midi.write(notes, tempo)
+    else:
+        from pianoai import rendering
+
+        if kind == ".png":
+            content = rendering.picture(notes, path.stem)
+        else:
+            samples = rendering.sound(notes, tempo, soundfont)
+            content = rendering.wav(samples) if kind == ".wav" else rendering.mp3(samples)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Answers until somebody interrupts; prints where."""
+    from pianoai.serving import Server
+
+    if not 0 <= options.port < 65_536:
+        raise InputError(f"port {options.port}: choose one from 0 to 65535")
+    with Server(options.model, options.page, options.port) as server:
+        print(f"{server.url} (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+
+
 def _files(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.is_dir():
             yield path
             continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in (".mid", ".midi"))
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in MIDI)
         if not found:
             raise InputError(f"{path}: no .mid or .midi file in this folder")
         yield from found

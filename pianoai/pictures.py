@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pypianoroll
 
+from pianoai.rendering import darkened
 from pianoai.runtime import midi
-from pianoai.runtime.roll import LOWEST_PITCH, PITCHES, Roll, roll_to_notes, velocities
+from pianoai.runtime.roll import LOWEST_PITCH, PITCHES, Roll, roll_to_notes
 
 MIDI_PITCHES = 128
 
@@ -42,13 +43,6 @@ def draw(prompt: Roll, generated: Roll, real: Roll, frames_per_beat: int, title:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80, metadata={"Software": None})
     plt.close(figure)
-
-
-def darkened(roll: Roll) -> Roll:
-    """Velocities of sounding cells, with the beginning of each note darker than the rest of it."""
-    loudness = velocities(roll).astype(np.int64)
-    dark: Roll = np.where(roll == 1, loudness * 6 // 10, loudness).astype(np.uint8)
-    return dark
 
 
 def write_midi(prompt: Roll, generated: Roll, frames_per_beat: int, path: Path) -> None:

@@ -1,6 +1,9 @@
 """The command line, in this process with a model in NumPy and in its own with a real archive."""
 
+import hashlib
 import json
+import re
+import shutil
 import subprocess
 import sys
 from math import log
@@ -12,6 +15,7 @@ import pytest
 from pianoai import __main__ as cli
 from pianoai.runtime import midi, sampling
 from pianoai.runtime.errors import InputError
+from pianoai.runtime.model import load
 from pianoai.runtime.roll import make_notes, notes_to_roll, roll_to_notes
 from tests.tiny_model import save_archive, tiny_model
 
@@ -194,4 +198,83 @@ def test_help_shows_examples() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pianoai", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "python -m pianoai generate prompt.mid -o" in done.stdout
+    assert "pianoai generate prompt.mid -o" in done.stdout
+
+
+# The way in
+
+
+def test_help_has_examples_that_parse(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, lines in cli.EXAMPLES.items():
+        with pytest.raises(SystemExit) as stop:
+            cli.main([name, "--help"])
+        assert stop.value.code == 0
+        printed = capsys.readouterr().out
+        for line in lines:
+            assert f"  pianoai {line}\n" in printed
+            assert cli.parser().parse_args(line.split()).command == name
+        assert "exit codes: 0 done, 1 something is wrong" in printed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_for_shells(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--completion", shell])
+    assert stop.value.code == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in cli.EXAMPLES)
+    assert "--temperature" in script
+    if shell == "bash":
+        (tmp_path / "completion").write_text(script)
+        asked = "source completion; COMP_WORDS=(pianoai re); COMP_CWORD=1; COMP_TYPE=9; _shtab_pianoai"
+        asked += '; echo "${COMPREPLY[@]}"'
+        done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout == "render\n"
+
+
+def test_output_is_checked_before_anything_takes_time(capsys: pytest.CaptureFixture[str]) -> None:
+    line = fails(capsys, "generate", "prompt.mid", "-o", "new.txt")
+    assert line == "pianoai: new.txt: end its name in one of .mid, .midi, .wav, .mp3, .png\n"
+
+
+def test_the_model_of_the_installation_is_that_of_the_lock() -> None:
+    lock = (ROOT / "dvc.lock").read_text("utf-8")
+    stored = re.findall(r"path: models/model\.ts\n +hash: md5\n +md5: (\w{32})", lock)
+    assert set(stored) == {hashlib.md5(cli.MODEL.read_bytes()).hexdigest()}
+    shipped = re.findall(r"path: pianoai/model\.ts\n +hash: md5\n +md5: (\w{32})", lock)
+    assert set(shipped) == set(stored)
+
+
+@pytest.mark.slow
+def test_installed_with_pip_and_numpy_alone_it_makes_music(tmp_path: Path) -> None:
+    """In an environment of its own, from a copy of this repository, without torch."""
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    copy = tmp_path / "repository"
+    shutil.copytree(ROOT / "pianoai", copy / "pianoai", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint"]
+    subprocess.run([*pip, str(ROOT / "requirements.lock"), str(copy)], check=True)
+    program = tmp_path / "venv/bin/pianoai"
+    done = subprocess.run(
+        [program, "generate", "prompt.mid", "-o", "new.mid", "--frames", "32", "--seed", "7"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("32 new frames (8 beats), seed 7\n")
+    assert done.stderr == ""
+    notes, _ = midi.read(tmp_path / "new.mid")
+    model = load(cli.MODEL)
+    heard = notes_to_roll(PROMPT, 4)
+    new = sampling.generate(model, heard, 32, sampling.Settings(), 7)
+    assert notes.tolist() == roll_to_notes(np.vstack([heard, new]), 4).tolist()
+    missing = subprocess.run(
+        [program, "render", "new.mid", "-o", "new.wav"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert missing.returncode == 1
+    assert missing.stderr == "pianoai: midirenderer is needed for this: pip install 'pianoai[render]'\n"
+    installed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    assert "torch" not in installed

@@ -1,0 +1,135 @@
+"""Music to hear and to see: notes as sound through a soundfont, as WAV or MP3, and as a picture of a piano roll."""
+
+import importlib.util
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianoai.runtime import midi
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, TICKS_PER_BEAT, Notes, Roll, notes_to_roll, velocities
+
+RATE = 48_000  # samples a second, as the renderer makes them
+PEAK = 0.9  # of full scale: how loud the loudest sample is
+LONGEST = 3600.0  # seconds
+RING = 2.0  # seconds that strings may sound on after the last note
+END = b"\0\xff\x2f\0"  # of the track that `midi.write` writes
+SOUNDFONT = "TimGM6mb.sf2"  # comes with pretty_midi
+FRAMES_PER_BEAT = 24  # of a picture
+
+Samples = NDArray[np.float32]
+
+
+def sound(notes: Notes, tempo: float, soundfont: Path | None = None) -> Samples:
+    """Notes as samples ``(n,)`` of one channel at RATE, -1 to 1, by a soundfont's first piano.
+
+    Raises InputError where nothing sounds, it would last for over an hour, the soundfont is none, or the libraries
+    are missing.
+    """
+    if not len(notes):
+        raise InputError("there are no notes to hear")
+    seconds = int((notes["start"] + notes["duration"]).max()) / TICKS_PER_BEAT * 60 / tempo
+    if seconds > LONGEST:
+        raise InputError(f"it would last {seconds / 60:.0f} minutes; an hour is the most")
+    renderer = needed("midirenderer")
+    path = soundfont or default_soundfont()
+    try:
+        font = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    try:
+        data = renderer.render_wave_from(font, ringing(midi.write(notes, tempo), tempo))
+    except Exception as error:  # what Rust finds wrong has no class of its own
+        raise InputError(f"{path}: not a soundfont: {' '.join(str(error).split())}") from None
+    samples, rate = needed("soundfile").read(io.BytesIO(data), dtype="float32", always_2d=True)
+    if rate != RATE:
+        raise InputError(f"midirenderer: {rate} samples a second, not {RATE}; install the version that is pinned")
+    mono: Samples = samples.mean(axis=1)
+    return mono * np.float32(PEAK / max(float(np.abs(mono).max()), 1e-9))
+
+
+def ringing(data: bytes, tempo: float) -> bytes:
+    """A MIDI file of `midi.write` whose track ends RING seconds later, since rendering ends with it."""
+    (division,) = struct.unpack(">H", data[12:14])
+    rest = round(RING * tempo / 60 * division)
+    groups = [rest & 127]
+    while rest := rest >> 7:
+        groups.insert(0, rest & 127 | 128)
+    track = data[22:].removesuffix(END) + bytes(groups) + END[1:]
+    return data[:18] + struct.pack(">I", len(track)) + track
+
+
+def needed(name: str) -> Any:
+    """A library that only some installations have. Raises InputError that says how to get it."""
+    if importlib.util.find_spec(name) is None:
+        raise InputError(f"{name} is needed for this: pip install 'pianoai[render]'")
+    return importlib.import_module(name)
+
+
+def default_soundfont() -> Path:
+    """The soundfont that pretty_midi brings. Raises InputError where it is not installed."""
+    found = importlib.util.find_spec("pretty_midi")
+    if found is None or found.origin is None:
+        raise InputError("pretty_midi, whose soundfont is used, is missing: pip install 'pianoai[render]', or name one")
+    return Path(found.origin).with_name(SOUNDFONT)
+
+
+def wav(samples: Samples) -> bytes:
+    """Samples as a WAV file of 16 bits."""
+    return encoded(samples, RATE, "WAV", "PCM_16")
+
+
+def mp3(samples: Samples) -> bytes:
+    """Samples as a small MP3, at half their rate."""
+    pairs = samples[: len(samples) // 2 * 2].reshape(-1, 2)
+    return encoded(pairs.mean(axis=1), RATE // 2, "MP3", "MPEG_LAYER_III")
+
+
+def encoded(samples: Samples, rate: int, form: str, kind: str) -> bytes:
+    """Samples in a format of libsndfile."""
+    out = io.BytesIO()
+    needed("soundfile").write(out, samples, rate, format=form, subtype=kind)
+    return out.getvalue()
+
+
+def picture(notes: Notes, title: str) -> bytes:
+    """A PNG of the piano roll of some notes. Raises InputError where there are none, or Matplotlib is missing."""
+    if not len(notes):
+        raise InputError("there are no notes to see")
+    matplotlib = needed("matplotlib")
+    matplotlib.use("Agg")
+    pyplot = importlib.import_module("matplotlib.pyplot")
+    roll = notes_to_roll(notes, FRAMES_PER_BEAT)
+    used = np.flatnonzero(roll.any(axis=0)) + LOWEST_PITCH
+    beats = len(roll) / FRAMES_PER_BEAT
+    figure, panel = pyplot.subplots(figsize=(min(max(beats / 5, 8), 60), 4.5), layout="constrained")
+    panel.imshow(
+        darkened(roll).T,
+        cmap="Blues",
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+        extent=(0, beats, LOWEST_PITCH - 0.5, LOWEST_PITCH + PITCHES - 0.5),
+        vmin=0,
+        vmax=127,
+    )
+    panel.set_ylim(max(used[0] - 4, LOWEST_PITCH) - 0.5, min(used[-1] + 4, LOWEST_PITCH + PITCHES - 1) + 0.5)
+    octaves = [pitch for pitch in range(24, 109, 12) if used[0] - 4 <= pitch <= used[-1] + 4]
+    panel.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
+    panel.grid(alpha=0.3)
+    panel.set(xlabel="beats", title=title)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=90, metadata={"Software": None})
+    pyplot.close(figure)
+    return out.getvalue()
+
+
+def darkened(roll: Roll) -> Roll:
+    """Velocities of sounding cells, with the beginning of each note darker than the rest of it."""
+    loudness = velocities(roll).astype(np.int64)
+    dark: Roll = np.where(roll == HELD, loudness * 6 // 10, loudness).astype(np.uint8)
+    return dark

@@ -1,0 +1,112 @@
+"""Sound and pictures of notes: what is heard is measured, what is seen is read from the pixels."""
+
+import io
+import wave
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import soundfile
+
+from pianoai import __main__ as cli
+from pianoai import rendering
+from pianoai.rendering import Samples
+from pianoai.runtime import midi
+from pianoai.runtime.errors import InputError
+from pianoai.runtime.roll import make_notes
+
+A4 = make_notes([(0, 48, 69, 100)])  # two beats
+THEN = make_notes([(0, 24, 69, 100), (48, 24, 81, 100)])  # a beat, a rest, and an octave above
+
+
+def loudest(samples: Samples, rate: int) -> float:
+    """The frequency with the most energy, in Hz."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.fft.rfftfreq(len(samples), 1 / rate)[spectrum.argmax()])
+
+
+def test_a_note_sounds_at_its_pitch_when_it_is_struck() -> None:
+    samples = rendering.sound(A4, 60)
+    assert np.abs(samples).max() == pytest.approx(rendering.PEAK)
+    assert loudest(samples[: 2 * rendering.RATE], rendering.RATE) == pytest.approx(440, rel=0.01)
+    samples = rendering.sound(THEN, 60)  # a beat is a second
+    loud = np.sqrt(np.square(samples[: 3 * rendering.RATE].reshape(30, -1)).mean(axis=1))  # in tenths of a second
+    assert loud[1] > 3 * loud[15]
+    assert loud[21] > 3 * loud[19]
+    assert loudest(samples[2 * rendering.RATE : 3 * rendering.RATE], rendering.RATE) == pytest.approx(880, rel=0.01)
+    half = rendering.sound(THEN, 120)
+    loud = np.sqrt(np.square(half[: 3 * rendering.RATE // 2].reshape(15, -1)).mean(axis=1))
+    assert loud[11] > 3 * loud[9]
+
+
+def test_it_rings_on_for_two_seconds_after_the_last_note() -> None:
+    for tempo in (60, 97, 200):
+        seconds = 2 * 60 / tempo + rendering.RING
+        assert len(rendering.sound(A4, tempo)) / rendering.RATE == pytest.approx(seconds, abs=0.02)
+
+
+def test_wav_and_mp3_hold_it() -> None:
+    samples = rendering.sound(A4, 60)
+    with wave.open(io.BytesIO(rendering.wav(samples))) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (48_000, 1, 2)
+        read = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
+    np.testing.assert_allclose(read, samples, atol=1 / 32768)
+    data = rendering.mp3(samples)
+    assert len(data) < len(samples) * 2 / 10
+    decoded, rate = soundfile.read(io.BytesIO(data))
+    assert rate == 24_000
+    assert loudest(decoded[:48_000].astype(np.float32), rate) == pytest.approx(440, rel=0.01)
+    assert rendering.mp3(rendering.sound(A4, 60)) == data
+
+
+def test_a_picture_is_dark_where_notes_are() -> None:
+    data = rendering.picture(THEN, "then")
+    pixels = plt.imread(io.BytesIO(data))[:, :, :3].min(axis=2)
+    assert rendering.picture(THEN, "then") == data
+    blue = plt.imread(io.BytesIO(data))[:, :, 2] - plt.imread(io.BytesIO(data))[:, :, 0] > 0.3
+    rows, columns = np.nonzero(blue)
+    # The first note is below and left of the second; each is as wide as the other, and there is a beat between.
+    low, high = rows > rows.mean(), rows < rows.mean()
+    assert columns[low].max() < columns[high].min()
+    first, second = np.ptp(columns[low]), np.ptp(columns[high])
+    assert abs(first - second) <= 3
+    assert abs((columns[high].min() - columns[low].max()) - first) <= 4
+    assert pixels.shape[1] >= 700
+
+
+def test_what_cannot_be_rendered_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = make_notes([])
+    with pytest.raises(InputError, match="no notes to hear"):
+        rendering.sound(nothing, 120)
+    with pytest.raises(InputError, match="no notes to see"):
+        rendering.picture(nothing, "")
+    with pytest.raises(InputError, match="it would last 100 minutes; an hour is the most"):
+        rendering.sound(make_notes([(24 * 5999, 24, 60, 64)]), 60)
+    (tmp_path / "font.sf2").write_bytes(b"RIFF")
+    with pytest.raises(InputError, match=r"font\.sf2: not a soundfont"):
+        rendering.sound(A4, 120, soundfont=tmp_path / "font.sf2")
+    with pytest.raises(InputError, match=r"gone\.sf2: No such file"):
+        rendering.sound(A4, 120, soundfont=tmp_path / "gone.sf2")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"midirenderer is needed for this: pip install 'pianoai\[render\]'"):
+        rendering.sound(A4, 120)
+    with pytest.raises(InputError, match="pretty_midi, whose soundfont is used, is missing"):
+        rendering.default_soundfont()
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.mid").write_bytes(midi.write(A4, 60))
+    for ending, begins in ((".wav", b"RIFF"), (".mp3", b"\xff"), (".png", b"\x89PNG")):
+        assert cli.main(["render", "a.mid", "-o", f"a{ending}"]) == 0
+        data = Path(f"a{ending}").read_bytes()
+        assert data.startswith(begins)
+        assert capsys.readouterr().out == f"a{ending}: 1 notes, {len(data):,} bytes\n"
+    assert Path("a.wav").read_bytes() == rendering.wav(rendering.sound(A4, 60))
+    assert cli.main(["render", "a.mid", "-o", "a.ogg"]) == 1
+    assert capsys.readouterr().err == "pianoai: a.ogg: end its name in one of .wav, .mp3, .png\n"
+    assert cli.main(["render", "gone.mid", "-o", "a.wav"]) == 1
+    assert "gone.mid" in capsys.readouterr().err
+    assert cli.main(["render", "a.mid", "-o", "gone/a.wav"]) == 1
+    assert capsys.readouterr().err == "pianoai: gone/a.wav: No such file or directory\n"
