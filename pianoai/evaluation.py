@@ -46,9 +46,17 @@ class Evaluation:
 
     metrics: dict[str, dict[str, Any]]
     curve: pd.DataFrame  # precision against recall of sounding pitches on the validation split
+    features: pd.DataFrame  # see `distributions`
     prompts: list[Roll]
     generated: list[Roll]
     real: list[Roll]  # what followed the prompts
+
+    @property
+    def examples(self) -> list[tuple[Roll, Roll, Roll]]:
+        """PICTURES of them, evenly spread: prompt, continuation, what followed."""
+        spread = len(self.prompts) // PICTURES
+        everything = zip(self.prompts, self.generated, self.real, strict=True)
+        return list(everything)[: PICTURES * spread : spread]
 
 
 def evaluate(
@@ -110,7 +118,8 @@ def evaluate(
         "joint": joint,
     }
     curve = precision_recall(calibrated)
-    return Evaluation(metrics, curve, prompts, generated, real)
+    features = distributions(generated, real, windows.frames_per_beat)
+    return Evaluation(metrics, curve, features, prompts, generated, real)
 
 
 def rounded(values: dict[str, Any]) -> dict[str, Any]:
@@ -194,6 +203,29 @@ def musical(generated: list[Roll], real: list[Roll], windows: Windows, config: E
     found = music.compare(generated, real, per_beat) | alone(generated)
     found["real"] = music.compare(real[::2], real[1::2], per_beat) | alone(real)
     return {"passages": len(real), "frames": compared} | found
+
+
+def distributions(generated: list[Roll], real: list[Roll], frames_per_beat: int) -> pd.DataFrame:
+    """The features of `music.histograms` as a table of shares, of continuations and of what really followed.
+
+    Columns: feature, value, generated, real. All are cut to one length, as for the block `music`.
+    """
+    compared = min(map(len, real))
+    found, wanted = (
+        music.histograms([roll[:compared] for roll in rolls], frames_per_beat) for rolls in (generated, real)
+    )
+    tables = [
+        pd.DataFrame(
+            {
+                "feature": name,
+                "value": np.arange(len(wanted[name])),
+                "generated": found[name] / max(found[name].sum(), 1),
+                "real": wanted[name] / max(wanted[name].sum(), 1),
+            }
+        )
+        for name in wanted
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def precision_recall(predictions: likelihood.Predictions) -> pd.DataFrame:

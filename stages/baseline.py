@@ -7,8 +7,8 @@ from pianoai.stage import run, write_csv, write_json
 
 
 def main() -> None:
-    """Write models/copy.pt, metrics/copy.json and plots/curves/copy.csv."""
-    from pianoai import windows
+    """Write models/copy.pt, metrics/copy.json, plots/curves/copy.csv, and what followed the prompts as MIDI."""
+    from pianoai import pictures, windows
     from pianoai.baseline import count
     from pianoai.evaluation import EvaluateConfig, evaluate
 
@@ -19,6 +19,8 @@ def main() -> None:
     checkpoint.write(Path("models/copy.pt"))
     write_json(Path("metrics/copy.json"), found.metrics)
     write_csv(Path("plots/curves/copy.csv"), found.curve)
+    for at, (prompt, _, real) in enumerate(found.examples, 1):
+        pictures.write_midi(prompt, real, data.frames_per_beat, Path(f"plots/samples/real-{at}.mid"))
     print(f"baseline: copying scores {found.metrics['valid']['nll']:.3f} nats a frame on the validation split")
 
 

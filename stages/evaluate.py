@@ -9,10 +9,10 @@ from pianoai.stage import run, write_csv, write_json
 
 
 def main(name: str) -> None:
-    """Write metrics/NAME.json, plots/curves/NAME.csv and plots/samples/NAME-N.png and .mid."""
+    """Write metrics/NAME.json, plots/curves/NAME.csv, plots/music/NAME.csv and plots/samples/NAME-N.png and .mid."""
     from pianoai import checkpoint, pictures, windows
     from pianoai.baseline import read_rates
-    from pianoai.evaluation import PICTURES, EvaluateConfig, evaluate
+    from pianoai.evaluation import EvaluateConfig, evaluate
 
     data = windows.read(Path("data"))
     copied = json.loads(Path("metrics/copy.json").read_text("utf-8"))
@@ -26,9 +26,8 @@ def main(name: str) -> None:
     )
     write_json(Path(f"metrics/{name}.json"), found.metrics)
     write_csv(Path(f"plots/curves/{name}.csv"), found.curve)
-    spread = len(found.prompts) // PICTURES
-    examples = list(zip(found.prompts, found.generated, found.real, strict=True))[: PICTURES * spread : spread]
-    for at, (prompt, generated, real) in enumerate(examples, 1):
+    write_csv(Path(f"plots/music/{name}.csv"), found.features)
+    for at, (prompt, generated, real) in enumerate(found.examples, 1):
         path = Path(f"plots/samples/{name}-{at}.png")
         pictures.draw(prompt, generated, real, data.frames_per_beat, name, path)
         pictures.write_midi(prompt, generated, data.frames_per_beat, path.with_suffix(".mid"))
