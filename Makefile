@@ -5,7 +5,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 PORT ?= 9101
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro reproduce verify verify-aws test quick lint types metrics plots experiments hooks fuzz bench-runtime bench-music bench-ablations bench-families bench-data bench-rollouts s3 push pull audit clean
+.PHONY: help install repro demo reproduce verify verify-aws test quick lint types metrics plots report experiments hooks fuzz bench-runtime bench-music bench-ablations bench-families bench-data bench-rollouts s3 push pull audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ repro: install  ## run the pipeline: from music to lambda_pkg/function.zip, veri
 	$(RUN) python -m stages.verify
 	@$(BIN)/python -m pianoai.summary
 
+demo: PORT = 8000
+demo: install  ## the page that the function serves, on this machine: make demo PORT=8000
+	$(RUN) dvc repro export web
+	@$(BIN)/python -m pianoai serve --port $(PORT)
+
 reproduce: install  ## run everything again, and say what equals the committed results and whether the rest agrees
 	$(RUN) python -m pianoai.reproduction
 
@@ -39,6 +44,10 @@ metrics: install  ## print the table of the models again
 
 plots: install  ## draw curves and samples on one page that opens without a network: plots/index.html
 	@$(BIN)/python -m pianoai.plots
+
+report: install  ## everything on one page that can be sent: tables, curves, pictures, music to hear: report.html
+	$(RUN) dvc repro report
+	@$(BIN)/python -m pianoai.report
 
 experiments: install  ## print DVC's table of experiments: likelihoods, winners and parameters, where they differ
 	@$(RUN) dvc exp show --no-pager --only-changed \

@@ -49,14 +49,14 @@ class DeployConfig:
     bytecode: bool = bounded()  # ship modules compiled as well
 
 
-def build(model: Path, out: Path, config: DeployConfig, root: Path = Path()) -> dict[str, Any]:
-    """Writes the zip `out`, the same bytes for the same input, and returns its sizes.
+def build(model: Path, page: Path | None, out: Path, config: DeployConfig, root: Path = Path()) -> dict[str, Any]:
+    """Writes the zip `out`, with a page or without one, the same bytes for the same input; returns its sizes.
 
     Reads ``lambda_pkg``, ``pianoai`` and the wheel cache under `root`. The result has zip_bytes,
     content_bytes, files, zip_sha256, python, architecture, numpy, bytecode (the exact version of the
     Python that compiled it, or none), and largest (unpacked bytes of each top folder).
 
-    Raises InputError for a missing model, pins that do not hold, a failed download, no interpreter to
+    Raises InputError for a missing model or page, pins that do not hold, a failed download, no interpreter to
     compile with, or a size over its limit.
     """
     requirements = root / "lambda_pkg/requirements.txt"
@@ -67,13 +67,16 @@ def build(model: Path, out: Path, config: DeployConfig, root: Path = Path()) -> 
             f"{requirements} ships numpy {pinned}, but {np.__version__} is installed here, so what was"
             f" checked is not what would run: install numpy {pinned}, or pin {np.__version__} with its hashes"
         )
-    if not model.is_file():
-        raise InputError(f"{model}: no such file; the stage 'export' makes it")
+    for file, stage in ((model, "export"), (page, "web")):
+        if file and not file.is_file():
+            raise InputError(f"{file}: no such file; the stage '{stage}' makes it")
     content = {
         "handler.py": (root / "lambda_pkg/handler.py").read_bytes(),
         "model.ts": model.read_bytes(),
         "pianoai/__init__.py": (root / "pianoai/__init__.py").read_bytes(),
     }
+    if page:
+        content["page.json"] = page.read_bytes()
     for module in (root / "pianoai/runtime").rglob("*.py"):
         content[module.relative_to(root).as_posix()] = module.read_bytes()
     for wheel in wheels(requirements, config, root / CACHE):

@@ -160,7 +160,9 @@ def test_new_code(cloud: Cloud, code: Path, tmp_path: Path) -> None:
     except InputError as error:  # neither the cache nor a package index has them
         pytest.skip(str(error))
     save_archive(tmp_path / "model.ts")
-    sizes = packaging.build(tmp_path / "model.ts", function, config, ROOT)
+    page = tmp_path / "page.json"
+    page.write_text("{}")
+    sizes = packaging.build(tmp_path / "model.ts", page, function, config, ROOT)
     deploy(cloud, "updated", code)
     before = cloud.functions.get_function_configuration(FunctionName="updated")
     assert before["CodeSha256"] == checksum(code)

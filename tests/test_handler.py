@@ -380,7 +380,9 @@ def test_every_variation_has_its_share_of_the_time(timed: Any) -> None:
 
 def test_only_random_numbers_that_were_taken_count(remembering: Any) -> None:
     def drawn(answer: Json) -> int:
-        return token.read(answer["state"], remembering.CHECKSUM, remembering.MODEL.metadata.reach).drawn
+        return token.read(
+            answer["state"], remembering.lambda_handler.checksum, remembering.lambda_handler.model.metadata.reach
+        ).drawn
 
     first = ask(remembering, {"frames": 7, "seed": 3})
     certain = ask(remembering, {"frames": 5, "state": first["state"], "temperature": 0})
@@ -467,7 +469,8 @@ def test_health(handler: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        ("GET", "/", 404, None),
+        ("GET", "/index.html", 404, None),
+        ("POST", "/", 405, "GET"),
         ("POST", "/generate/more", 404, None),
         ("GET", "/generate", 405, "POST"),
         ("OPTIONS", "/generate", 405, "POST"),
@@ -544,4 +547,4 @@ def test_the_model_beside_the_handler_is_loaded_once(tmp_path: Path) -> None:
     # Outside of load_handler there is no way to load this file, so a second attempt would fail.
     for _ in range(2):
         assert ask(handler, {"frames": 2})["frames"] == 2
-    assert handler.MODEL is model
+    assert handler.lambda_handler.model is model

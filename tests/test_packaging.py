@@ -41,6 +41,7 @@ def project(tmp_path: Path) -> Path:
     for name in ("handler.py", "numpy_init.py"):
         shutil.copy(ROOT / "lambda_pkg" / name, root / "lambda_pkg")
     (root / "model.ts").write_bytes(b"weights" * 1000)
+    (root / "page.json").write_bytes(b"page")
     cache = root / ".cache/wheels/python3.13-x86_64"
     cache.mkdir(parents=True)
     first = wheel(
@@ -89,7 +90,7 @@ def no_network(*arguments: Any, **options: Any) -> None:
 def test_the_contents_of_the_zip(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", no_network)
     out = project / "function.zip"
-    sizes = build(project / "model.ts", out, CONFIG, project)
+    sizes = build(project / "model.ts", project / "page.json", out, CONFIG, project)
     runtime = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pianoai/runtime").rglob("*.py")}
     with zipfile.ZipFile(out) as archive:
         names = archive.namelist()
@@ -101,6 +102,7 @@ def test_the_contents_of_the_zip(project: Path, monkeypatch: pytest.MonkeyPatch)
     assert set(names) == runtime | {
         "handler.py",
         "model.ts",
+        "page.json",
         "pianoai/__init__.py",
         "numpy/__init__.py",
         "numpy/_core/_umath.cpython-313.so",
@@ -134,17 +136,20 @@ def test_the_contents_of_the_zip(project: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_equal_input_gives_equal_bytes(project: Path, tmp_path: Path) -> None:
-    first = build(project / "model.ts", project / "one.zip", CONFIG, project)
+    first = build(project / "model.ts", project / "page.json", project / "one.zip", CONFIG, project)
     copy = tmp_path / "elsewhere"
     shutil.copytree(project, copy)
     for path in copy.rglob("*.py"):
         path.chmod(0o700)
         os.utime(path, (1, 1))
-    second = build(copy / "model.ts", copy / "two.zip", CONFIG, copy)
+    second = build(copy / "model.ts", copy / "page.json", copy / "two.zip", CONFIG, copy)
     assert first == second
     assert (project / "one.zip").read_bytes() == (copy / "two.zip").read_bytes()
     (copy / "model.ts").write_bytes(b"other")
-    assert build(copy / "model.ts", copy / "two.zip", CONFIG, copy)["zip_sha256"] != first["zip_sha256"]
+    assert (
+        build(copy / "model.ts", copy / "page.json", copy / "two.zip", CONFIG, copy)["zip_sha256"]
+        != first["zip_sha256"]
+    )
 
 
 def running_version() -> str:
@@ -175,10 +180,10 @@ def test_the_zip_with_bytecode(project: Path, monkeypatch: pytest.MonkeyPatch) -
     compiled = replace(CONFIG, bytecode=True)
     monkeypatch.setattr(interpreters, "find", lambda version: None)
     with pytest.raises(InputError, match=r"deploy\.bytecode needs a Python 3\.13, and none was found"):
-        build(project / "model.ts", out, compiled, project)
+        build(project / "model.ts", project / "page.json", out, compiled, project)
     assert not out.exists()
     monkeypatch.setattr(interpreters, "find", lambda version: Path(sys.executable))
-    sizes = build(project / "model.ts", out, compiled, project)
+    sizes = build(project / "model.ts", project / "page.json", out, compiled, project)
     assert sizes["bytecode"] == platform.python_version()
     with zipfile.ZipFile(out) as archive:
         names = archive.namelist()
@@ -217,16 +222,16 @@ def test_interpreters_are_looked_for_where_pyenv_and_uv_keep_them(
 
 def test_limits_are_kept(project: Path) -> None:
     out = project / "function.zip"
-    sizes = build(project / "model.ts", out, CONFIG, project)
+    sizes = build(project / "model.ts", project / "page.json", out, CONFIG, project)
     before = out.read_bytes()
     exact = replace(CONFIG, zip_limit_mb=sizes["zip_bytes"] / 2**20, content_limit_mb=sizes["content_bytes"] / 2**20)
-    assert build(project / "model.ts", out, exact, project) == sizes
+    assert build(project / "model.ts", project / "page.json", out, exact, project) == sizes
     tight = replace(exact, zip_limit_mb=(sizes["zip_bytes"] - 1) / 2**20)
     with pytest.raises(InputError, match=r"deploy\.zip_limit_mb"):
-        build(project / "model.ts", out, tight, project)
+        build(project / "model.ts", project / "page.json", out, tight, project)
     tight = replace(exact, content_limit_mb=(sizes["content_bytes"] - 1) / 2**20)
     with pytest.raises(InputError, match=r"deploy\.content_limit_mb"):
-        build(project / "model.ts", out, tight, project)
+        build(project / "model.ts", project / "page.json", out, tight, project)
     assert out.read_bytes() == before
     assert list(project.glob("*.part")) == []
 
@@ -234,12 +239,12 @@ def test_limits_are_kept(project: Path) -> None:
 def test_the_pinned_numpy_must_be_the_one_that_was_tested(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "__version__", "2.0.1")
     with pytest.raises(InputError, match=r"but 2\.0\.1 is installed"):
-        build(project / "model.ts", project / "function.zip", CONFIG, project)
+        build(project / "model.ts", project / "page.json", project / "function.zip", CONFIG, project)
 
 
 def test_a_missing_model_is_named(project: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.ts: no such file"):
-        build(project / "gone.ts", project / "function.zip", CONFIG, project)
+        build(project / "gone.ts", project / "page.json", project / "function.zip", CONFIG, project)
 
 
 def test_a_wheel_with_a_wrong_checksum_is_not_used(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,11 +258,17 @@ def test_a_wheel_with_a_wrong_checksum_is_not_used(project: Path, monkeypatch: p
     cached = project / ".cache/wheels/python3.13-x86_64/mido-1.3.3-py3-none-any.whl"
     cached.write_bytes(cached.read_bytes() + b"x")
     with pytest.raises(InputError, match="could not be downloaded: ERROR: no network"):
-        build(project / "model.ts", project / "function.zip", CONFIG, project)
+        build(project / "model.ts", project / "page.json", project / "function.zip", CONFIG, project)
     assert not cached.exists()
     # For another machine nothing is in the cache.
     with pytest.raises(InputError, match="could not be downloaded"):
-        build(project / "model.ts", project / "x.zip", replace(CONFIG, architecture="arm64"), project)
+        build(
+            project / "model.ts",
+            project / "page.json",
+            project / "x.zip",
+            replace(CONFIG, architecture="arm64"),
+            project,
+        )
     assert "--require-hashes" in commands[1]
     assert "--python-version=3.13" in commands[1]
     assert "--platform=manylinux_2_28_aarch64" in commands[1]

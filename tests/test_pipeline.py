@@ -27,7 +27,7 @@ from tests.kaggle_here import roll_of, serving
 from tests.test_determinism import HOSTILE
 
 DATA = re.compile(r"(data|metrics|models)/|lambda_pkg/")
-RESULTS = r"(metrics|plots)/|dvc\.lock"
+RESULTS = r"(metrics|plots)/|dvc\.lock|pianoai/model\.ts"
 TRAINED = ("gan", "wgan", "transformer")
 
 
@@ -54,7 +54,7 @@ def expanded() -> dict[str, Any]:
 
 def test_every_stage_is_there_and_described(expanded: dict[str, Any]) -> None:
     assert all(stage["desc"] for stage in expanded.values())
-    single = {"download", "window", "baseline", "select", "export", "package"}
+    single = {"download", "window", "baseline", "select", "export", "web", "package", "report"}
     assert set(expanded) == single | {f"{stage}@{name}" for stage in ("train", "evaluate") for name in TRAINED}
 
 
@@ -211,8 +211,9 @@ def project(chorales: list[Piece], tmp_path_factory: pytest.TempPathFactory) -> 
     """The pipeline after its first run, on eight chorales, one of them in MusicXML, and with tiny models."""
     root = tmp_path_factory.mktemp("project")
     copy_files(root)
-    if (ROOT / ".cache/wheels").is_dir():
-        shutil.copytree(ROOT / ".cache/wheels", root / ".cache/wheels")
+    for name in ("wheels", "web"):
+        if (ROOT / ".cache" / name).is_dir():
+            shutil.copytree(ROOT / ".cache" / name, root / ".cache" / name, symlinks=True)
     yaml = YAML()
     params = yaml.load(root / "params.yaml")
     for section, values in TINY.items():
@@ -258,6 +259,9 @@ def test_deps_and_params_are_what_a_run_imports_and_reads(project: Project) -> N
 def test_the_pipeline_ends_with_a_zip_that_holds_the_model(project: Project) -> None:
     with zipfile.ZipFile(project.root / "lambda_pkg/function.zip") as archive:
         assert archive.read("model.ts") == (project.root / "models/model.ts").read_bytes()
+        assert archive.read("page.json") == (project.root / "lambda_pkg/page.json").read_bytes()
+    assert (project.root / "pianoai/model.ts").read_bytes() == (project.root / "models/model.ts").read_bytes()
+    with zipfile.ZipFile(project.root / "lambda_pkg/function.zip") as archive:
         assert "handler.py" in archive.namelist()
     shipped = runtime.load(project.root / "models/model.ts")
     winner = project.metrics("selection")["winner"]
@@ -385,8 +389,9 @@ def test_a_failed_experiment_says_why_and_is_undone_as_the_readme_tells(project:
 def cloned(address: Path, root: Path) -> Project:
     """A fresh clone with nothing but what git has, and the wheels, which cost time alone."""
     subprocess.run(["git", "clone", "-q", str(address), str(root)], check=True)
-    if (ROOT / ".cache/wheels").is_dir():
-        shutil.copytree(ROOT / ".cache/wheels", root / ".cache/wheels")
+    for name in ("wheels", "web"):
+        if (ROOT / ".cache" / name).is_dir():
+            shutil.copytree(ROOT / ".cache" / name, root / ".cache" / name, symlinks=True)
     return Project(root)
 
 

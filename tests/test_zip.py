@@ -51,7 +51,8 @@ def unpacked(folder: Path, python: str, model: Path) -> Path:
         wheels(ROOT / "lambda_pkg/requirements.txt", config, ROOT / packaging.CACHE)
     except InputError as error:
         pytest.skip(str(error))
-    build(model, folder / "function.zip", config, ROOT)
+    (folder / "page.json").write_text("{}")
+    build(model, folder / "page.json", folder / "function.zip", config, ROOT)
     with zipfile.ZipFile(folder / "function.zip") as archive:
         archive.extractall(folder / "task")
     return folder / "task"

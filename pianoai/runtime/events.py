@@ -11,6 +11,7 @@ from pianoai.runtime.sampling import shown
 
 MOST_BODY = 256 * 1024  # bytes of a request's body
 METHODS = {"generate": "POST", "health": "GET"}  # every route and how it is asked for
+PATHS = METHODS | {"": "GET"}  # of HTTP, which has the page as well
 HTTP_KEYS = ("requestContext", "rawPath", "httpMethod", "path", "isBase64Encoded")  # what only an HTTP event has
 HEADERS = {"content-type": "application/json", "cache-control": "no-store"}
 
@@ -63,15 +64,15 @@ def _read_http(event: dict[str, Any]) -> Call:
     if isinstance(stage, str) and path.startswith(f"/{stage}/"):  # a named stage of API Gateway
         path = path.removeprefix(f"/{stage}")
     route = path.strip("/")
-    if route not in METHODS:
-        known = ", ".join(f"{method} /{name}" for name, method in METHODS.items())
+    if route not in PATHS:
+        known = ", ".join(f"{method} /{name}" for name, method in PATHS.items())
         raise RequestError(404, "path", f"there is no {shown(path)}", f"ask for one of {known}")
     body = event.get("body")
-    method = next((m for m in (http.get("method"), event.get("httpMethod")) if m is not None), METHODS[route])
-    if not isinstance(method, str) or method.upper() != METHODS[route]:
-        raise RequestError(405, "method", f"/{route} does not take {shown(method)}", f"use {METHODS[route]}")
+    method = next((m for m in (http.get("method"), event.get("httpMethod")) if m is not None), PATHS[route])
+    if not isinstance(method, str) or method.upper() != PATHS[route]:
+        raise RequestError(405, "method", f"/{route} does not take {shown(method)}", f"use {PATHS[route]}")
     if route != "generate" or body is None or body == "":
-        return Call(route, {})
+        return Call(route or "page", {})
     return Call(route, parse(_bytes(body, event.get("isBase64Encoded", False))))
 
 

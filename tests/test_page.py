@@ -1,0 +1,419 @@
+"""The page in a real browser: typed, heard, continued, undone, dropped, linked; with the model that ships."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from pianoai import web
+from pianoai.runtime import midi, sampling, smf
+from pianoai.runtime.model import load
+from pianoai.runtime.roll import TICKS_PER_BEAT, make_notes, notes_to_roll, roll_to_notes
+from pianoai.serving import Server
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "pianoai/model.ts"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PICTURES = os.environ.get("PIANOAI_PICTURES")  # a folder for screenshots
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--no-first-run")
+# Web Audio itself tells what sounds: when each oscillator starts, and whether its context runs then.
+LISTEN = """
+window.struck = [];
+const start = OscillatorNode.prototype.start;
+OscillatorNode.prototype.start = function (when) {
+  if (when > 0) window.struck.push({when, now: this.context.currentTime, state: this.context.state});
+  return start.apply(this, arguments);
+};
+"""
+PROMPT = [(0, 12, 60, 70), (12, 12, 64, 80), (24, 24, 67, 90), (24, 24, 48, 60)]  # start, ticks long, pitch, velocity
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None and "PIANOAI_CI" not in os.environ, reason="there is no Chromium: apt-get install chromium"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    path = tmp_path_factory.mktemp("page") / "page.json"
+    web.build(ROOT / "web", path, ROOT / ".cache/web")
+    with Server(MODEL, path, 0) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """A page that must not complain, nor ask anything of another origin."""
+    context = browser.new_context(viewport={"width": 1100, "height": 800}, accept_downloads=True)
+    shown = context.new_page()
+    complaints: list[str] = []
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    shown.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    shown.on("request", lambda asked: None if own(asked.url, server) else complaints.append(asked.url))
+    shown.add_init_script(LISTEN)
+    yield shown
+    context.close()
+    # What the network answers with an error the browser says as well.
+    assert [text for text in complaints if "Failed to load resource" not in text] == []
+
+
+def own(url: str, server: Server) -> bool:
+    return url.startswith((server.url, "blob:", "data:"))
+
+
+def visit(page: Page, server: Server, fragment: str = "") -> None:
+    page.goto(server.url + fragment)
+    page.wait_for_function("document.getElementById('status').textContent === ''" if not fragment else "true")
+
+
+def drop(page: Page, name: str, data: bytes) -> None:
+    page.evaluate(
+        """([name, text]) => {
+          const data = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([data], name));
+          document.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
+        }""",
+        [name, base64.b64encode(data).decode()],
+    )
+
+
+def downloaded(page: Page) -> tuple[list[tuple[int, int, int, int]], float]:
+    """The piece as the page writes it, and its tempo, read by the project's own reader."""
+    with page.expect_download() as waiting:
+        page.click("#download")
+    notes, tempo = midi.read(Path(waiting.value.path()).read_bytes(), "download")
+    return sorted(notes.tolist()), tempo
+
+
+def picture(page: Page, name: str) -> None:
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES, f"{name}.png"), full_page=True)
+
+
+def expected(beats: int, seed: int) -> list[tuple[int, int, int, int]]:
+    """The prompt and what follows, drawn here and not by way of the page."""
+    model = load(MODEL)
+    heard = notes_to_roll(make_notes(PROMPT), 4)
+    new = sampling.generate(model, heard, 4 * beats, sampling.Settings(1.0), seed)
+    return sorted(roll_to_notes(np.concatenate([heard, new]), 4).tolist())
+
+
+def prompt_file(tempo: float = 100.0) -> bytes:
+    return midi.write(make_notes(PROMPT), tempo)
+
+
+def set_length(page: Page, beats: int) -> None:
+    page.evaluate(
+        """(beats) => {
+          const slider = document.getElementById('length');
+          slider.value = beats;
+          slider.dispatchEvent(new Event('input'));
+        }""",
+        beats,
+    )
+
+
+def test_typed_then_continued_and_heard_in_time(page: Page, server: Server) -> None:
+    visit(page, server)
+    expect(page.locator("#continue")).to_have_text("Begin")
+    for key in "adg":
+        page.keyboard.down(key)
+        page.wait_for_timeout(200)
+        page.keyboard.up(key)
+    page.fill("#seed", "5")
+    set_length(page, 16)
+    page.locator("#roll").focus()
+    before = page.evaluate("window.struck.length")
+    assert before == 3
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_have_text("16 beats with seed 5.")
+    expect(page.locator("#play")).to_have_text("Pause")
+    page.wait_for_timeout(4000)
+    picture(page, "playing")
+    struck = page.evaluate("window.struck")[before:]
+    assert all(one["state"] == "running" and one["when"] >= one["now"] for one in struck)
+    page.click("#play")
+    notes, tempo = downloaded(page)
+    assert tempo == 120
+    assert [pitch for _, _, pitch, _ in notes[:3]] == [60, 64, 67]
+    # Heard from the beginning, since the prompt is shorter than what is heard again: one oscillator a note.
+    begins = sorted(start / TICKS_PER_BEAT * 60 / tempo for start, *_ in notes)
+    assert len(struck) > 10
+    heard = sorted(one["when"] for one in struck)
+    np.testing.assert_allclose(np.subtract(heard, heard[0]), np.subtract(begins, begins[0])[: len(heard)], atol=0.012)
+
+
+def test_what_is_drawn_is_what_the_model_draws_with_that_seed(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "prompt.mid", prompt_file())
+    expect(page.locator("#status")).to_have_text("prompt.mid: 4 notes.")
+    expect(page.locator("#tempo-value")).to_have_text("100")
+    page.fill("#seed", "11")
+    set_length(page, 32)
+    page.click("#continue")
+    expect(page.locator("#status")).to_have_text("32 beats with seed 11.", timeout=20_000)
+    notes, tempo = downloaded(page)
+    assert tempo == pytest.approx(100)
+    assert notes == expected(32, 11)
+    picture(page, "continued")
+
+    # The link gives the same piece in another window, which has seen nothing of this.
+    other = page.context.browser.new_context(accept_downloads=True).new_page()  # type: ignore[union-attr]
+    other.goto(page.url)
+    expect(other.locator("#status")).to_have_text("Ready: press Play.", timeout=20_000)
+    assert downloaded(other)[0] == notes
+    expect(other.locator("#tempo-value")).to_have_text("100")
+    other.context.close()
+
+    # Undo takes back the continuation, then the prompt.
+    page.click("#undo")
+    assert downloaded(page)[0] == sorted(make_notes(PROMPT).tolist())
+    page.click("#undo")
+    expect(page.locator("#download")).to_be_disabled()
+    expect(page.locator("#undo")).to_be_disabled()
+    assert "#" not in page.url
+
+
+def test_it_plays_while_the_next_piece_is_drawn(page: Page, server: Server) -> None:
+    waiting: list[Route] = []
+    asked: list[dict[str, Any]] = []
+
+    def hold(route: Route) -> None:
+        asked.append(json.loads(route.request.post_data or ""))
+        if len(asked) == 1:
+            route.continue_()
+        else:
+            waiting.append(route)
+
+    page.route("**/generate", hold)
+    visit(page, server)
+    set_length(page, 16)
+    page.fill("#seed", "3")
+    page.click("#continue")
+    expect(page.locator("#position")).to_have_text("beat 2 of 8", timeout=10_000)
+    assert [request["frames"] for request in asked] == [32, 32]
+    assert (asked[0]["seed"], asked[0]["prompt"]) == (3, [])
+    assert set(asked[1]) == {"state", "frames", "temperature"}
+    # It waits at the end of what there is, and goes on by itself.
+    expect(page.locator("#position")).to_have_text("beat 8 of 8", timeout=10_000)
+    page.wait_for_timeout(500)
+    expect(page.locator("#play")).to_have_text("Pause")
+    waiting[0].continue_()
+    expect(page.locator("#position")).to_have_text("beat 10 of 16", timeout=10_000)
+    model = load(MODEL)
+    new = sampling.generate(model, None, 64, sampling.Settings(1.0), 3)
+    assert downloaded(page)[0] == sorted(roll_to_notes(sampling.alone(None, new), 4).tolist())
+
+
+def test_undo_in_the_middle_loses_nothing_else(page: Page, server: Server) -> None:
+    """What is still on its way when a step is taken back changes nothing."""
+    visit(page, server)
+    drop(page, "prompt.mid", prompt_file())
+    seen: list[Route] = []
+
+    def hold(route: Route) -> None:
+        seen.append(route)
+        if len(seen) == 1:
+            route.continue_()
+
+    page.route("**/generate", hold)
+    page.click("#continue")
+    expect(page.locator("#position")).to_contain_text("of 10")
+    assert len(seen) == 2
+    expect(page.locator("#status")).to_have_text("Waiting for the function, which may be waking up …", timeout=5000)
+    page.click("#undo")
+    expect(page.locator("#continue")).to_have_text("Continue")
+    assert downloaded(page)[0] == sorted(make_notes(PROMPT).tolist())
+    assert "~" not in page.url
+    # Stop keeps what there is, and the link says how much that is.
+    seen.clear()
+    page.click("#continue")
+    expect(page.locator("#position")).to_contain_text("of 10")
+    page.click("#continue")
+    expect(page.locator("#status")).to_have_text("Stopped.")
+    assert re.search(r"~r\d+_8_1$", page.url)
+    seed = int(page.url.rpartition("~r")[2].split("_")[0])
+    assert downloaded(page)[0] == expected(8, seed)
+
+
+def test_try_again_and_variations(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "prompt.mid", prompt_file())
+    page.fill("#seed", "11")
+    set_length(page, 8)
+    page.click("#continue")
+    expect(page.locator("#status")).to_have_text("8 beats with seed 11.")
+    page.click("#again")
+    expect(page.locator("#status")).not_to_have_text("8 beats with seed 11.")
+    expect(page.locator("#status")).to_contain_text("8 beats with seed")
+    assert downloaded(page)[0] != expected(8, 11)
+    page.click("#undo")
+    page.fill("#seed", "")
+    page.click("#vary")
+    cards = page.locator("#choices article")
+    expect(cards).to_have_count(3, timeout=20_000)
+    expect(page.locator("#continue")).to_have_text("Continue", timeout=20_000)
+    picture(page, "variations")
+    cards.nth(1).get_by_text("Listen").click()
+    expect(page.locator("#play")).to_have_text("Pause")
+    cards.nth(1).get_by_text("Keep").click()
+    expect(page.locator("#choices")).to_be_hidden()
+    seed = int(page.url.rpartition("~r")[2].split("_")[0])
+    assert downloaded(page)[0] == expected(8, seed)
+
+
+def test_play_pause_loop_from_any_beat(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "prompt.mid", prompt_file(200.0))
+    roll = page.locator("#roll")
+    roll.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#position")).to_have_text("beat 1 of 2")
+    assert roll.get_attribute("aria-valuenow") == "1"
+    page.check("#loop")
+    roll.focus()
+    page.keyboard.press(" ")
+    page.wait_for_timeout(2000)  # a beat of 0.3 s, six times
+    page.keyboard.press(" ")
+    expect(page.locator("#play")).to_have_text("Play")
+    struck = page.evaluate("window.struck")
+    # Two notes begin at beat 1, and again each time.
+    times = sorted({round(one["when"], 2) for one in struck})
+    assert len(times) >= 5
+    np.testing.assert_allclose(np.diff(times), 0.3, atol=0.03)
+    page.keyboard.press("Home")
+    expect(page.locator("#position")).to_have_text("beat 0 of 2")
+
+
+def test_refusals_and_a_function_that_is_busy_or_away(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "song.mid", b"RIFF, not MIDI")
+    expect(page.locator("#status")).to_have_text("song.mid is not a MIDI file, or a damaged one.")
+    # More notes in what is heard than a request can hold: the function's own words are shown.
+    crowd = make_notes([(tick, 1, 21 + at, 64) for tick in range(200) for at in range(50)])
+    drop(page, "crowd.mid", midi.write(crowd))
+    page.click("#continue")
+    expect(page.locator("#status")).to_have_text(
+        "The function refused (413): the body is over 262144 bytes; send less: of a long prompt only the end is heard."
+    )
+    assert "bad" in (page.locator("#status").get_attribute("class") or "")
+    picture(page, "refused")
+
+    answers = [503, 429]
+    page.route("**/generate", lambda route: route.fulfill(status=answers.pop(0)) if answers else route.continue_())
+    page.click("#new")
+    set_length(page, 8)
+    page.click("#continue")
+    expect(page.locator("#status")).to_have_text("The function is busy (503); trying again in 1 s …")
+    expect(page.locator("#status")).to_have_text("The function is busy (429); trying again in 2 s …", timeout=10_000)
+    expect(page.locator("#status")).to_contain_text("8 beats with seed", timeout=10_000)
+    page.unroute("**/generate")
+    page.route("**/generate", lambda route: route.abort())
+    page.click("#continue")
+    expect(page.locator("#status")).to_contain_text("No answer from the function")
+    assert len(downloaded(page)[0]) > 0  # nothing was lost
+
+
+def test_a_damaged_link_and_one_of_another_model(page: Page, server: Server) -> None:
+    page.goto(server.url + "#t=100&m=abc&s=pA~rx")
+    expect(page.locator("#status")).to_have_text("The link is damaged.")
+    page.goto("about:blank")
+    page.goto(server.url + "#t=90&m=abc&s=r1_4_1")
+    expect(page.locator("#status")).to_have_text("The link was made with another model, so this is other music.")
+    expect(page.locator("#tempo-value")).to_have_text("90")
+
+
+def test_notes_of_drums_and_beyond_the_keyboard_are_counted(page: Page, server: Server) -> None:
+    track = bytes.fromhex("00903c40 00990a40 00900c40 60803c00 00890a00 00800c00 00ff2f00".replace(" ", ""))
+    data = b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk" + len(track).to_bytes(4, "big") + track
+    assert len(smf.parse(data)[2]) == 2
+    visit(page, server)
+    drop(page, "band.mid", data)
+    expect(page.locator("#status")).to_have_text("band.mid: 1 notes; 2 of drums or beyond a piano's keys are left out.")
+    assert downloaded(page)[0] == [(0, 24, 60, 64)]
+
+
+def test_a_midi_keyboard_is_played(page: Page, server: Server) -> None:
+    page.add_init_script(
+        """
+        window.device = {name: 'Test keys', onmidimessage: null};
+        navigator.requestMIDIAccess = async () => ({inputs: new Map([['1', window.device]]), onstatechange: null});
+        """
+    )
+    visit(page, server)
+    page.click("#connect")
+    expect(page.locator("#status")).to_have_text("Listening to Test keys.")
+    for message in ([0x90, 62, 101], [0x80, 62, 0]):
+        page.evaluate("(data) => window.device.onmidimessage({data: new Uint8Array(data)})", message)
+        page.wait_for_timeout(100)
+    expect(page.locator("#download")).to_be_enabled(timeout=5000)
+    [(start, _, pitch, velocity)] = downloaded(page)[0]
+    assert (start, pitch, velocity) == (0, 62, 101)
+
+
+def test_keys_on_a_phone_and_in_the_dark(browser: Browser, server: Server) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 780},
+        color_scheme="dark",
+        has_touch=True,
+        is_mobile=True,
+        device_scale_factor=2,
+    )
+    shown = context.new_page()
+    visit(shown, server)
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+    assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 24, 26)"
+    small = shown.evaluate(
+        """[...document.querySelectorAll('button')].filter((one) => one.offsetHeight && one.offsetHeight < 36).length"""
+    )
+    assert small == 0
+    shown.locator(".key[data-pitch='60']").tap()
+    expect(shown.locator("#download")).to_be_enabled(timeout=5000)
+    picture(shown, "phone")
+    context.close()
+
+
+def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "prompt.mid", prompt_file())
+    reached: list[str] = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        found = page.evaluate("document.activeElement.id")
+        if found in reached:
+            break
+        reached.append(found)
+    wanted = ["roll", "rewind", "play", "loop", "undo", "new", "continue", "vary", "length", "temperature", "tempo"]
+    wanted += ["seed", "dice", "lower", "higher", "open-label", "download", "link", "connect"]
+    assert [name for name in reached if name] == wanted
+    nameless = page.evaluate(
+        """[...document.querySelectorAll('button, input, canvas, [role]')]
+          .filter((one) => !one.innerText && !one.labels?.length && !one.getAttribute('aria-label'))
+          .filter((one) => one.role !== 'status').map((one) => one.id)"""
+    )
+    assert nameless == []

@@ -1,0 +1,165 @@
+"""The page's route, and the server on this machine, by real HTTP."""
+
+import base64
+import gzip
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pianoai import __main__ as cli
+from pianoai.runtime import model
+from pianoai.runtime.events import MOST_BODY
+from pianoai.runtime.function import Function
+from pianoai.serving import Server
+from tests.function import http as event
+from tests.tiny_model import tiny_model
+
+HTML = "<!DOCTYPE html>\n<title>A page — ♪</title>\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    (tmp_path / "model.ts").write_bytes(b"a model")
+    monkeypatch.setattr(model, "load", lambda path: tiny_model())
+    body = base64.b64encode(gzip.compress(HTML.encode(), mtime=0)).decode()
+    headers = {"content-type": "text/html; charset=utf-8", "content-encoding": "gzip", "etag": '"a1"', "x-own": "yes"}
+    (tmp_path / "page.json").write_text(json.dumps({"headers": headers, "body": body}))
+    return tmp_path / "model.ts", tmp_path / "page.json"
+
+
+@pytest.fixture
+def server(files: tuple[Path, Path]) -> Iterator[Server]:
+    with Server(*files, 0) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def fetch(server: Server, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    response = connection.getresponse()
+    data = response.read()
+    connection.close()
+    return response.status, response.headers, data
+
+
+def test_the_page_compressed_plain_and_unchanged(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    function = Function(*files)
+    asked = event("GET", "/")
+    asked["headers"] = {"Accept-Encoding": "br, gzip"}
+    answer = function(asked, None)
+    assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, True)
+    assert answer["body"] == json.loads(files[1].read_text())["body"]
+    assert answer["headers"]["content-encoding"] == "gzip"
+    plain = function(event("GET", ""), None)
+    assert (plain["statusCode"], plain["body"], plain["isBase64Encoded"]) == (200, HTML, False)
+    assert "content-encoding" not in plain["headers"]
+    assert plain["headers"]["x-own"] == "yes"
+    asked["headers"]["if-none-match"] = '"a1"'
+    known = function(asked, None)
+    assert (known["statusCode"], known["body"]) == (304, "")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["route"] for line in lines] == ["page"] * 3
+    # With a stage of API Gateway before it, and in payload format 1.0.
+    staged = event("GET", "/prod/")
+    staged["requestContext"]["stage"] = "prod"
+    assert function(staged, None)["body"] == HTML
+    assert function({"httpMethod": "GET", "path": "/", "headers": None}, None)["body"] == HTML
+
+
+def test_without_the_file_the_page_is_missed_and_nothing_else(files: tuple[Path, Path]) -> None:
+    files[1].unlink()
+    function = Function(*files)
+    answer = function(event("GET", "/"), None)
+    assert answer["statusCode"] == 404
+    assert json.loads(answer["body"])["error"] == "there is no page here"
+    assert function(event("GET", "/health"), None)["statusCode"] == 200
+    # A direct invocation has no page.
+    assert function({"route": "page"}, None)["status"] == 404
+    assert function({"route": ""}, None)["status"] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "DELETE"])
+def test_the_page_is_only_read(files: tuple[Path, Path], method: str) -> None:
+    answer = Function(*files)(event(method, "/"), None)
+    assert (answer["statusCode"], answer["headers"]["allow"]) == (405, "GET")
+
+
+def test_requests_become_events_and_answers_responses(files: tuple[Path, Path], server: Server) -> None:
+    fields = {"prompt": [[60], [60, 64]], "frames": 9, "seed": 3}
+    status, headers, data = fetch(server, "POST", "/generate?x=1", json.dumps(fields).encode())
+    assert (status, headers["content-type"], headers["content-length"]) == (200, "application/json", str(len(data)))
+    assert json.loads(data) == Function(*files)(fields, None)
+    status, headers, data = fetch(server, "GET", "/", accept_encoding="gzip")
+    assert (status, gzip.decompress(data).decode(), headers["content-encoding"]) == (200, HTML, "gzip")
+    assert headers["server"] == "pianoai"
+    status, _, data = fetch(server, "GET", "/", if_none_match='"a1"')
+    assert (status, data) == (304, b"")
+    status, headers, data = fetch(server, "PUT", "/generate", b"{}")
+    assert (status, headers["allow"]) == (405, "POST")
+    status, headers, data = fetch(server, "HEAD", "/health")
+    assert (status, data) == (405, b"")
+    status, _, data = fetch(server, "POST", "/generate", b"[1,")
+    assert (status, json.loads(data)["error"]) == (400, "the body is not JSON")
+
+
+@pytest.mark.parametrize("size", [MOST_BODY + 1, 20 * MOST_BODY])
+def test_a_large_body_is_refused_and_read_to_its_end(server: Server, size: int) -> None:
+    status, _, data = fetch(server, "POST", "/generate", b" " * size)
+    assert (status, json.loads(data)["error"]) == (413, f"the body is over {MOST_BODY} bytes")
+
+
+def test_it_listens_to_this_machine_alone(server: Server) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+    assert server.url == f"http://127.0.0.1:{server.server_port}/"
+
+
+def test_one_request_at_a_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[int] = []
+    most: list[int] = []
+    pause = threading.Event()
+
+    def slow(asked: Any, context: Any) -> dict[str, Any]:
+        running.append(1)
+        most.append(len(running))
+        pause.wait(0.05)
+        running.pop()
+        assert 59_000 < context.get_remaining_time_in_millis() <= 60_000
+        return {"statusCode": 200, "headers": {}, "body": "ok", "isBase64Encoded": False}
+
+    monkeypatch.setattr(server, "function", slow)
+    threads = [threading.Thread(target=fetch, args=(server, "GET", "/")) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5
+
+
+def test_a_port_that_is_taken_or_none(
+    server: Server, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["serve", "--model", str(files[0]), "--page", str(files[1]), "--port"]
+    assert cli.main([*options, str(server.server_port)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"pianoai: port {server.server_port}: ")
+    assert error.endswith("; choose another one with --port\n")
+    assert cli.main([*options, "65536"]) == 1
+    assert capsys.readouterr().err == "pianoai: port 65536: choose one from 0 to 65535\n"
+
+
+def test_serving_until_it_is_interrupted(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Server, "serve_forever", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    options = ["serve", "--model", str(files[0]), "--page", str(files[1]), "--port", "0"]
+    assert cli.main(options) == 130
+    assert capsys.readouterr().out.endswith("/ (Ctrl-C ends it)\n")

@@ -1,0 +1,88 @@
+// A piece as a link: its steps and tempo in the fragment, which no server ever sees.
+
+import { HIGHEST, LOWEST, type Note, type Step } from "./piece";
+import { Failure } from "./server";
+
+const TICKS = 24; // to a beat
+const LONGEST = 8000; // characters; longer addresses do not survive everywhere
+
+export interface Linked {
+  readonly steps: readonly Step[];
+  readonly tempo: number;
+  readonly model: string; // the beginning of its checksum
+}
+
+/** The fragment for some steps, or null where it would be too long. */
+export function write({ steps, tempo, model }: Linked): string | null {
+  const parts = steps.map((step) =>
+    step.kind === "prompt" ? `p${pack(step.notes)}` : `r${step.seed}_${step.beats}_${step.temperature}`,
+  );
+  const text = `#t=${tempo}&m=${model}&s=${parts.join("~")}`;
+  return text.length > LONGEST ? null : text;
+}
+
+/** What a fragment says; null where it says nothing. Throws a Failure for one that is damaged. */
+export function read(fragment: string): Linked | null {
+  const fields = new URLSearchParams(fragment.replace(/^#/, ""));
+  const steps = fields.get("s");
+  if (!steps) return null;
+  try {
+    const tempo = Number(fields.get("t"));
+    if (!(tempo >= 20 && tempo <= 400)) throw new RangeError("tempo");
+    return { steps: steps.split("~").map(step), tempo, model: fields.get("m") ?? "" };
+  } catch {
+    throw new Failure("The link is damaged.");
+  }
+}
+
+function step(text: string): Step {
+  if (text.startsWith("p")) return { kind: "prompt", notes: unpack(text.slice(1)) };
+  const found = /^r(\d+)_([\d.]+)_([\d.]+)$/.exec(text);
+  if (!found) throw new RangeError("step");
+  const [seed, beats, temperature] = found.slice(1).map(Number) as [number, number, number];
+  if (!Number.isSafeInteger(seed) || !(beats > 0 && beats <= 512) || !(temperature <= 5)) throw new RangeError("step");
+  return { kind: "run", seed, beats, temperature };
+}
+
+/** Four numbers a note in seven-bit groups: ticks since the note before, ticks long, pitch, velocity. */
+function pack(notes: readonly Note[]): string {
+  const bytes: number[] = [];
+  const put = (value: number): void => {
+    for (; value > 127; value = Math.floor(value / 128)) bytes.push((value % 128) + 128);
+    bytes.push(value);
+  };
+  let before = 0;
+  for (const note of [...notes].sort((a, b) => a.start - b.start || a.pitch - b.pitch)) {
+    const start = Math.round(note.start * TICKS);
+    put(start - before);
+    put(Math.max(1, Math.round(note.duration * TICKS)));
+    put(note.pitch);
+    put(note.velocity);
+    before = start;
+  }
+  const text = bytes.map((byte) => String.fromCharCode(byte)).join("");
+  return btoa(text).replaceAll("+", "-").replaceAll("/", ".").replaceAll("=", "");
+}
+
+function unpack(text: string): Note[] {
+  const bytes = [...atob(text.replaceAll("-", "+").replaceAll(".", "/"))].map((letter) => letter.charCodeAt(0));
+  let at = 0;
+  const get = (): number => {
+    let value = 0;
+    for (let factor = 1; ; factor *= 128) {
+      const byte = bytes[at++];
+      if (byte === undefined || factor > 2 ** 42) throw new RangeError("notes");
+      value += (byte % 128) * factor;
+      if (byte < 128) return value;
+    }
+  };
+  const notes: Note[] = [];
+  let now = 0;
+  while (at < bytes.length) {
+    now += get();
+    const [duration, pitch, velocity] = [get(), get(), get()];
+    if (!duration || pitch < LOWEST || pitch > HIGHEST || !velocity || velocity > 127) throw new RangeError("note");
+    notes.push({ start: now / TICKS, duration: duration / TICKS, pitch, velocity });
+  }
+  return notes;
+}
