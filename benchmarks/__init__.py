@@ -1,1 +1,1 @@
-"""Measurements that the README quotes, and the arithmetic behind its figures: python -m benchmarks.NAME."""
+"""Measurements that the README and docs quote, and the arithmetic behind its figures: python -m benchmarks.NAME."""

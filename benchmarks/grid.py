@@ -235,7 +235,7 @@ def write_beside(panel: Any, text: str, place: tuple[float, float], taken: list[
 
 
 def markdown(table: "pd.DataFrame") -> str:
-    """The table for the README, the smallest that is good enough marked."""
+    """The table for docs/results.md, the smallest that is good enough marked."""
     chosen = smallest(table)
     lines = [
         "| | width | heads | blocks | feed-forward | parameters | nats a frame, validation | seeds | ms a frame |",

@@ -1,4 +1,4 @@
-"""The Lambda function: continues a prompt. README.md has the contract; the model is loaded as Lambda starts up."""
+"""The Lambda function, whose contract is in docs/function.md; the model is loaded as Lambda starts up."""
 
 import os
 from pathlib import Path

@@ -54,8 +54,8 @@ def page(root: Path) -> str:
     explained = comments(text)
     stages = readers(YAML(typ="safe").load((root / "dvc.yaml").read_text("utf-8"))["stages"])
     parts = [
-        "# Parameters\n\nAll that can be changed, in `params.yaml` or with `dvc exp run -S section.key=value`. A value of"
-        " another type, out of range or unknown is refused with its name. This page is written by"
+        "# Parameters\n\nAll that can be changed, in `params.yaml` or with `dvc exp run -S section.key=value`. A value"
+        " of another type, out of range or unknown is refused with its name. This page is written by"
         " `.venv/bin/python -m pianoai.reference`."
     ]
     for section, kind in SECTIONS.items():

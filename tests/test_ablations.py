@@ -109,4 +109,4 @@ def test_the_table_has_differences() -> None:
 def test_the_readme_quotes_the_results() -> None:
     results = json.loads((ablations.RESULTS / "ablations_piano_midi.json").read_text("utf-8"))
     assert "none" in results
-    assert ablations.table(results) in Path("README.md").read_text("utf-8")
+    assert ablations.table(results) in Path("docs/results.md").read_text("utf-8")

@@ -197,7 +197,7 @@ def test_however_long_the_prompt_the_answer_is_clean(event: Any, clock: Any) -> 
 
 
 def check(event: Any, clock: Any) -> None:
-    """Asserts that the function answers an event as README.md says, whatever the event is."""
+    """Asserts that the function answers an event as docs/function.md says, whatever the event is."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         found = HANDLER.lambda_handler(event, clock)

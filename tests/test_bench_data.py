@@ -27,7 +27,7 @@ def test_the_table_has_all_that_was_measured() -> None:
 
 def test_the_readme_has_the_results() -> None:
     results = json.loads(data.RESULTS.read_text("utf-8"))
-    assert f"\n\n{data.table(results)}\n\n" in (ROOT / "README.md").read_text("utf-8")
+    assert f"\n\n{data.table(results)}\n\n" in (ROOT / "docs/data.md").read_text("utf-8")
     assert {"seconds", "ratio_pypianoroll", "memory_growth_mb", "worker_mb"} <= set(results)
     assert set(results["memory_growth_mb"]) == {"download", "window", "train"}
 

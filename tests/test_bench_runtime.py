@@ -72,7 +72,7 @@ def test_the_readme_quotes_the_results() -> None:
     results = json.loads(runtime.RESULTS.read_text("utf-8"))
     found = runtime.ratios(results["figures"])
     assert found == {name: results[name] for name in found}
-    assert runtime.table(results) in Path("README.md").read_text("utf-8")
+    assert runtime.table(results) in Path("docs/function.md").read_text("utf-8")
 
 
 def test_players_take_turns_and_the_median_counts() -> None:

@@ -184,7 +184,7 @@ def test_a_wrong_setting_is_named(project: Path, change: str, message: str) -> N
 def test_the_readme_quotes_three_seeds_of_each_family_and_of_the_control() -> None:
     results = json.loads((ROOT / families.RESULTS).read_text("utf-8"))
     assert sorted(results) == sorted(families.RUNS)
-    assert families.table(results) in (ROOT / "README.md").read_text("utf-8")
+    assert families.table(results) in (ROOT / "docs/results.md").read_text("utf-8")
     for name, found in results.items():
         assert [run["seed"] for run in found["seeds"]] == [1, 2, 3]
         assert families.summary(found["seeds"]) == {key: found[key] for key in ("mean", "spread")}

@@ -32,7 +32,7 @@ def test_the_sizes_are_all_different() -> None:
 
 
 def test_the_readme_shows_the_table() -> None:
-    assert grid.markdown(grid.means(pd.read_csv(grid.RESULTS))) in Path("README.md").read_text("utf-8")
+    assert grid.markdown(grid.means(pd.read_csv(grid.RESULTS))) in Path("docs/results.md").read_text("utf-8")
 
 
 def test_the_default_is_the_smallest_that_is_near_the_best() -> None:

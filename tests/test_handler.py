@@ -484,11 +484,11 @@ def test_routes_and_methods(handler: Any, method: str, path: str, status: int, a
     assert set(json.loads(answer["body"])) == {"error", "field", "hint"}
 
 
-# The README
+# The documentation
 
 
-def test_the_readme_names_every_field_and_shows_what_is_answered(handler: Any) -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+def test_the_documentation_names_every_field_and_shows_what_is_answered(handler: Any) -> None:
+    text = (Path(__file__).parents[1] / "docs/function.md").read_text("utf-8")
     asked, answered = text.split("## The function")[1].split("\n## ")[0].split("The answer:")
     named = {name for row in re.findall(r"^\| (`.*?) \|", asked, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert named == set(requests.FIELDS)

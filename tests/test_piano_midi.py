@@ -99,7 +99,7 @@ def test_runs_have_a_process_and_a_thread_each() -> None:
 def test_the_readme_quotes_the_results(name: str) -> None:
     results = json.loads((piano_midi.RESULTS / f"{name}.json").read_text("utf-8"))
     assert [run["seed"] for run in results["seeds"]] == [1, 2, 3]
-    assert piano_midi.table(name, results) in Path("README.md").read_text("utf-8")
+    assert piano_midi.table(name, results) in Path("docs/results.md").read_text("utf-8")
 
 
 def test_baselines_are_counted() -> None:

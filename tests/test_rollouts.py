@@ -49,4 +49,4 @@ def test_prompts_and_silence_are_continued(
 
 def test_the_readme_quotes_the_results() -> None:
     results = json.loads(rollouts.RESULTS.read_text("utf-8"))
-    assert rollouts.table(results) in Path("README.md").read_text("utf-8")
+    assert rollouts.table(results) in Path("docs/results.md").read_text("utf-8")

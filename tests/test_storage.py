@@ -201,7 +201,7 @@ def test_what_a_key_may_not_do_is_said(here: Clone, store: Store) -> None:
     with in_front_of(store.port, lambda method, path: ("status", 403) if method == "PUT" else None) as proxy:
         here.point(endpointurl=f"http://127.0.0.1:{proxy.port}")
         printed = here.dvc("push", code=1, **FEW)
-    assert printed.splitlines()[-1].startswith("error: the key may not do this: README.md has the policy")
+    assert printed.splitlines()[-1].startswith("error: the key may not do this: docs/reproducibility.md has the policy")
     assert store.objects() == {}
 
 
@@ -502,9 +502,9 @@ def test_advice_is_of_the_cause_and_no_advice_better_than_wrong_advice() -> None
 
 
 @pytest.mark.slow
-def test_the_policy_of_the_readme_is_enough_and_no_more(here: Clone, there: Clone) -> None:
+def test_the_documented_policy_is_enough_and_no_more(here: Clone, there: Clone) -> None:
     """With moto, which holds a user to the actions and resources of its policy, though it knows no conditions."""
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (ROOT / "docs/reproducibility.md").read_text("utf-8")
     policy = json.loads(
         text[text.index('{\n  "Version": "2012-10-17"') :].split("```")[0].replace("YOUR-BUCKET", "shared")
     )

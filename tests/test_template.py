@@ -89,9 +89,9 @@ def test_it_takes_what_the_zip_can_be_built_for() -> None:
     assert function["Architectures"] == [{"Ref": "Architecture"}]
 
 
-def test_the_readme_names_every_parameter_with_its_default() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+def test_the_page_of_the_function_names_every_parameter_with_its_default() -> None:
+    text = (ROOT / "docs/function.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
     for name, parameter in yaml_parse(TEMPLATE.read_text("utf-8"))["Parameters"].items():
         (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
         assert str(parameter["Default"]) in row.split("|")[2]

@@ -1,4 +1,4 @@
-"""The function: answers what Lambda hands over, or a server on this machine. README.md has the contract."""
+"""The function: answers what Lambda hands over, or a server on this machine. docs/function.md has the contract."""
 
 import hashlib
 import json

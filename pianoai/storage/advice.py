@@ -20,7 +20,7 @@ ADVICE = (
     (r"ExpiredToken|token included in the request is expired", "the session's token has run out: log in to AWS again"),
     (
         r"AccessDenied|Access Denied|Forbidden|\(403\)|HTTP 403",
-        "the key may not do this: README.md has the policy that it needs, under Sharing",
+        "the key may not do this: docs/reproducibility.md has the policy that it needs, under Sharing",
     ),
     (
         r"NoSuchBucket|bucket does not exist",
