@@ -13,9 +13,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from joblib import effective_n_jobs
 from music21.common import getCorpusFilePath
+from nbclient import NotebookClient
 from ruamel.yaml import YAML
 
 from pianoai.runtime import midi
@@ -301,6 +303,26 @@ def test_plots_are_drawn_with_their_templates_and_show_the_samples(project: Proj
     page = (tmp_path / "index.html").read_text("utf-8")
     for plot in YAML(typ="safe").load((ROOT / "dvc.yaml").read_text("utf-8"))["plots"]:
         assert all(title in page for title in plot)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["explore", "train", "evaluate"])
+def test_notebooks_run_from_their_first_cell_to_their_last(
+    name: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    folder = project.root / "notebooks"
+    book = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    cells = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)  # as they are in git
+    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    kinds = {kind for cell in cells for output in cell.outputs for kind in output.get("data", {})}
+    assert {"explore": "text/html", "train": "image/png", "evaluate": "image/png"}[name] in kinds
+    if name != "train":
+        shown = json.dumps([cell.outputs for cell in cells])
+        assert "<audio" in shown
+    assert project.run("git", "status", "--short") == ""
 
 
 @pytest.mark.slow
