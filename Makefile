@@ -25,8 +25,8 @@ repro: install  ## run the pipeline: from music to lambda_pkg/function.zip, veri
 	@$(BIN)/python -m pianoai.summary
 
 demo: PORT = 8000
-demo: install  ## the page that the function serves, on this machine: make demo PORT=8000
-	$(RUN) dvc repro export web
+demo: install  ## the page that the function serves, on this machine, with the model that is there: make demo PORT=8000
+	$(RUN) dvc repro web
 	@$(BIN)/python -m pianoai serve --port $(PORT)
 
 reproduce: install  ## run everything again, and say what equals the committed results and whether the rest agrees

@@ -23,7 +23,7 @@ from pianoai.serving import Server
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "pianoai/model.ts"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PICTURES = os.environ.get("PIANOAI_PICTURES")  # a folder for screenshots
+PICTURES = ROOT / ".cache/pictures"  # screenshots, to be looked at
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--no-first-run")
 # Web Audio itself tells what sounds: when each oscillator starts, and whether its context runs then.
 LISTEN = """
@@ -111,8 +111,7 @@ def downloaded(page: Page) -> tuple[list[tuple[int, int, int, int]], float]:
 
 
 def picture(page: Page, name: str) -> None:
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES, f"{name}.png"), full_page=True)
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
 
 
 def expected(beats: int, seed: int) -> list[tuple[int, int, int, int]]:
