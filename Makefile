@@ -67,8 +67,9 @@ lint: install  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install  ## check types, strictly
+types: install  ## check types, strictly, of Python and of the page
 	$(BIN)/mypy
+	@$(BIN)/python -m pianoai.web
 
 fuzz: install  ## send the function events of every kind, and the stage download damaged files, for eight minutes each (Linux, Python 3.11 to 3.13)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet atheris==3.0.0

@@ -19,7 +19,7 @@ from pianoai.runtime.scoring import Tally, tally
 
 MIDI = (".mid", ".midi")
 RENDERED = (".wav", ".mp3", ".png")
-MODEL = Path(__file__).with_name("model.ts")
+MODEL, PAGE = (Path(__file__).with_name(name) for name in ("model.ts", "page.json"))
 EXAMPLES = {
     "generate": (
         "generate -o new.mid --frames 256",
@@ -109,7 +109,7 @@ def parser() -> Parser:
 
     show = command("serve", "a page on this machine that plays: the function that Lambda runs, by HTTP")
     show.add_argument("--port", type=int, default=8000, help="of 127.0.0.1; 0 takes a free one (default: %(default)s)")
-    show.add_argument("--page", type=Path, default=Path("lambda_pkg/page.json"), help="made by the stage web")
+    show.add_argument("--page", type=Path, default=PAGE, metavar="PAGE.json", help="another one than `make demo` makes")
 
     for each in (make, mark, show):
         each.add_argument(
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def generate(options: argparse.Namespace) -> str:
     """Writes the music; returns the line that says what was made."""
-    check_ending(options.output, MIDI + RENDERED)
+    check_output(options, MIDI + RENDERED)
     seed = sampling.new_seed() if options.seed is None else options.seed
     sampling.check(options.frames, seed)
     settings = sampling.Settings(options.temperature, options.top_p, options.min_p)
@@ -191,16 +191,26 @@ def score(options: argparse.Namespace) -> str:
 
 def render(options: argparse.Namespace) -> str:
     """Writes the sound or the picture; returns the line that says what was made."""
-    check_ending(options.output, RENDERED)
+    check_output(options, RENDERED)
     notes, tempo = midi.read(options.music)
     write(options.output, notes, tempo, options.soundfont)
     return f"{options.output}: {len(notes)} notes, {options.output.stat().st_size:,} bytes"
 
 
-def check_ending(path: Path, known: Sequence[str]) -> None:
-    """Raises InputError for a file that cannot be written, before anything takes time."""
-    if path.suffix.lower() not in known:
+def check_output(options: argparse.Namespace, known: Sequence[str]) -> None:
+    """Raises InputError for what cannot be written, before anything takes time."""
+    path, kind = options.output, options.output.suffix.lower()
+    if kind not in known:
         raise InputError(f"{path}: end its name in one of {', '.join(known)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder")
+    heard = kind in (".wav", ".mp3")
+    if options.soundfont is not None and not heard:
+        raise InputError(f"--soundfont is for .wav and .mp3, and has no use for {path.name}")
+    if kind in RENDERED:
+        from pianoai import rendering
+
+        rendering.check(heard, options.soundfont)
 
 
 def write(path: Path, notes: Notes, tempo: float, soundfont: Path | None) -> None:
@@ -228,6 +238,8 @@ def serve(options: argparse.Namespace) -> None:
 
     if not 0 <= options.port < 65_536:
         raise InputError(f"port {options.port}: choose one from 0 to 65535")
+    if not options.page.is_file():
+        print(f"{options.page}: no page there, which `make demo` makes; POST /generate and GET /health are answered")
     with Server(options.model, options.page, options.port) as server:
         print(f"{server.url} (Ctrl-C ends it)", flush=True)
         server.serve_forever()

@@ -15,7 +15,7 @@ from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, TICKS_PER_BEAT, No
 
 RATE = 48_000  # samples a second, as the renderer makes them
 PEAK = 0.9  # of full scale: how loud the loudest sample is
-LONGEST = 3600.0  # seconds
+LONGEST = 1200.0  # seconds: twenty minutes take a gigabyte
 RING = 2.0  # seconds that strings may sound on after the last note
 END = b"\0\xff\x2f\0"  # of the track that `midi.write` writes
 SOUNDFONT = "TimGM6mb.sf2"  # comes with pretty_midi
@@ -27,14 +27,14 @@ Samples = NDArray[np.float32]
 def sound(notes: Notes, tempo: float, soundfont: Path | None = None) -> Samples:
     """Notes as samples ``(n,)`` of one channel at RATE, -1 to 1, by a soundfont's first piano.
 
-    Raises InputError where nothing sounds, it would last for over an hour, the soundfont is none, or the libraries
-    are missing.
+    Raises InputError where nothing sounds, it would last for over twenty minutes, the soundfont is none, or the
+    libraries are missing.
     """
     if not len(notes):
         raise InputError("there are no notes to hear")
     seconds = int((notes["start"] + notes["duration"]).max()) / TICKS_PER_BEAT * 60 / tempo
     if seconds > LONGEST:
-        raise InputError(f"it would last {seconds / 60:.0f} minutes; an hour is the most")
+        raise InputError(f"it would last {seconds / 60:.0f} minutes; {LONGEST / 60:.0f} are the most")
     renderer = needed("midirenderer")
     path = soundfont or default_soundfont()
     try:
@@ -44,7 +44,7 @@ def sound(notes: Notes, tempo: float, soundfont: Path | None = None) -> Samples:
     try:
         data = renderer.render_wave_from(font, ringing(midi.write(notes, tempo), tempo))
     except Exception as error:  # what Rust finds wrong has no class of its own
-        raise InputError(f"{path}: not a soundfont: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: could not be rendered with it: {' '.join(str(error).split())}") from None
     samples, rate = needed("soundfile").read(io.BytesIO(data), dtype="float32", always_2d=True)
     if rate != RATE:
         raise InputError(f"midirenderer: {rate} samples a second, not {RATE}; install the version that is pinned")
@@ -61,6 +61,14 @@ def ringing(data: bytes, tempo: float) -> bytes:
         groups.insert(0, rest & 127 | 128)
     track = data[22:].removesuffix(END) + bytes(groups) + END[1:]
     return data[:18] + struct.pack(">I", len(track)) + track
+
+
+def check(heard: bool, soundfont: Path | None) -> None:
+    """Raises InputError where the libraries for sound, or for pictures, or the soundfont are not there."""
+    for name in ("midirenderer", "soundfile") if heard else ("matplotlib",):
+        needed(name)
+    if heard and not (soundfont or default_soundfont()).is_file():
+        raise InputError(f"{soundfont}: no such file")
 
 
 def needed(name: str) -> Any:

@@ -1,6 +1,7 @@
 """A server on this machine that does what a function URL does: HTTP requests become events of the same function."""
 
 import base64
+import contextlib
 import http.server
 import threading
 import time
@@ -14,6 +15,7 @@ from pianoai.runtime.function import Function
 
 HOST = "127.0.0.1"
 TIMEOUT = 60.0  # seconds that the function has, as in lambda_pkg/template.yaml
+MOST_DIGITS = 16  # of a length
 PATIENCE = 10.0  # seconds that a browser may take to send a request
 
 
@@ -56,14 +58,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Whatever the function says."""
-        self.answer()
+        with contextlib.suppress(ConnectionError):  # a page may stop listening
+            self.answer()
 
     do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = do_GET
 
     def answer(self) -> None:
         """Reads the body, asks the function, and writes what it answers."""
         length = self.headers.get("content-length", "0")
-        left = int(length) if length.isdecimal() else 0
+        left = int(length) if length.isdecimal() and len(length) < MOST_DIGITS else 0
         body = self.rfile.read(min(left, MOST_BODY + 1))  # the function refuses more
         left -= len(body)
         while left > 0 and (more := len(self.rfile.read(min(left, MOST_BODY)))):  # or the browser would not listen

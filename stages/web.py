@@ -5,7 +5,7 @@ from pathlib import Path
 from pianoai.stage import run
 from pianoai.web import build
 
-SOURCE, PAGE = Path("web"), Path("lambda_pkg/page.json")
+SOURCE, PAGE = Path("web"), Path("pianoai/page.json")
 
 
 def main() -> None:

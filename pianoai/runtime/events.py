@@ -61,7 +61,7 @@ def _read_http(event: dict[str, Any]) -> Call:
     if not isinstance(path, str):
         raise RequestError(400, "event.rawPath", "the event has no path", "send an event of payload format 2.0")
     stage = context.get("stage")
-    if isinstance(stage, str) and path.startswith(f"/{stage}/"):  # a named stage of API Gateway
+    if isinstance(stage, str) and f"{path}/".startswith(f"/{stage}/"):  # a named stage of API Gateway
         path = path.removeprefix(f"/{stage}")
     route = path.strip("/")
     if route not in PATHS:

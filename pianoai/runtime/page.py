@@ -10,10 +10,14 @@ from pianoai.runtime.events import RequestError
 
 
 def reply(path: Path, event: dict[str, Any]) -> dict[str, Any]:
-    """The HTTP response to an event that asks for the page, or 304 where the browser has it already.
+    """The HTTP response to an event that asks for the page: 304 where the browser has it, 308 to a path that ends in /.
 
     The file is JSON: headers, and the compressed page in base64. Raises RequestError where there is none.
     """
+    context = event.get("requestContext")
+    stage = context.get("stage") if isinstance(context, dict) else None
+    if stage and event.get("rawPath", event.get("path")) == f"/{stage}":  # the page asks for what is beside it
+        return {"statusCode": 308, "headers": {"location": f"/{stage}/"}, "body": "", "isBase64Encoded": False}
     try:
         stored = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -22,7 +26,7 @@ def reply(path: Path, event: dict[str, Any]) -> dict[str, Any]:
     headers, body = stored["headers"], stored["body"]
     sent = event.get("headers")
     asked = {str(name).lower(): str(value) for name, value in sent.items()} if isinstance(sent, dict) else {}
-    if asked.get("if-none-match") == headers["etag"]:
+    if headers["etag"] in asked.get("if-none-match", ""):  # which may be a list, of tags that others made weak
         return {"statusCode": 304, "headers": headers, "body": "", "isBase64Encoded": False}
     if "gzip" in asked.get("accept-encoding", ""):
         return {"statusCode": 200, "headers": headers, "body": body, "isBase64Encoded": True}

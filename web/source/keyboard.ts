@@ -33,7 +33,7 @@ export class Keyboard {
     for (const name of ["pointerup", "pointercancel"] as const) {
       window.addEventListener(name, (event) => this.let(event.pointerId));
     }
-    window.addEventListener("blur", () => [...this.down.keys()].forEach((key) => this.let(key)));
+    window.addEventListener("blur", () => this.letAll());
   }
 
   /** Moves the keys by octaves. */
@@ -52,7 +52,8 @@ export class Keyboard {
   }
 
   keyUp(event: KeyboardEvent): void {
-    this.let(event.code);
+    if (event.key === "Meta") this.letAll(); // a Mac tells of no other key that is let go meanwhile
+    else this.let(event.code);
   }
 
   /** Shows which pitches sound. */
@@ -90,7 +91,7 @@ export class Keyboard {
 
   private touch(event: PointerEvent): void {
     const pitch = pitchAt(event);
-    if (pitch === null) return;
+    if (pitch === null || event.button !== 0) return;
     event.preventDefault();
     this.hold(event.pointerId, pitch);
   }
@@ -108,6 +109,10 @@ export class Keyboard {
     this.hands.press(pitch, VELOCITY);
   }
 
+  private letAll(): void {
+    for (const key of [...this.down.keys()]) this.let(key);
+  }
+
   private let(key: string | number): void {
     const pitch = this.down.get(key);
     if (pitch === undefined) return;
@@ -121,11 +126,14 @@ function pitchAt(event: PointerEvent): number | null {
   return key?.dataset["pitch"] === undefined ? null : Number(key.dataset["pitch"]);
 }
 
-/** Listens to every MIDI keyboard there is; returns their names. Throws where the browser refuses. */
+let access: MIDIAccess | null = null;
+
+/** Listens to every MIDI keyboard there is, and tells their names. Throws where the browser refuses. */
 export async function connect(hands: Hands, changed: (names: string[]) => void): Promise<void> {
-  const access = await navigator.requestMIDIAccess();
+  access ??= await navigator.requestMIDIAccess();
+  const { inputs: all } = access;
   const listen = (): void => {
-    const inputs = [...access.inputs.values()];
+    const inputs = [...all.values()];
     for (const input of inputs) input.onmidimessage = (event) => message(event, hands);
     changed(inputs.map((input) => input.name ?? "MIDI keyboard"));
   };

@@ -1,10 +1,10 @@
 // A piece as a link: its steps and tempo in the fragment, which no server ever sees.
 
-import { HIGHEST, LOWEST, type Note, type Step } from "./piece";
+import { HIGHEST, LOWEST, type Note, type Step, TICKS } from "./piece";
 import { Failure } from "./server";
 
-const TICKS = 24; // to a beat
 const LONGEST = 8000; // characters; longer addresses do not survive everywhere
+const MOST_BEATS = 1024; // that a link may have composed: whoever runs the function pays for it
 
 export interface Linked {
   readonly steps: readonly Step[];
@@ -29,7 +29,10 @@ export function read(fragment: string): Linked | null {
   try {
     const tempo = Number(fields.get("t"));
     if (!(tempo >= 20 && tempo <= 400)) throw new RangeError("tempo");
-    return { steps: steps.split("~").map(step), tempo, model: fields.get("m") ?? "" };
+    const found = steps.split("~").map(step);
+    const beats = found.reduce((sum, each) => sum + (each.kind === "run" ? each.beats : 0), 0);
+    if (beats > MOST_BEATS) throw new RangeError("beats");
+    return { steps: found, tempo, model: fields.get("m") ?? "" };
   } catch {
     throw new Failure("The link is damaged.");
   }

@@ -11,9 +11,11 @@ import { ask, type Health } from "./server";
 import { Take } from "./take";
 
 const BEFORE = 4; // beats that are heard again before a continuation
-const MOST_FILE = 5_000_000; // bytes
+const MOST_FILE = 1_000_000; // bytes: reading takes the longer the more notes there are
 const VARIATIONS = 3;
 const MODEL = 12; // digits of the model's checksum in a link
+const FAR = 8; // pixels after which a press on the roll is no click
+const SEAM = 0.01; // beats by which the transport may stop before the end
 
 function element<T extends HTMLElement>(id: string): T {
   const found = document.getElementById(id);
@@ -33,7 +35,7 @@ const sliders = {
 };
 
 const history_ = new History();
-const player = new Player();
+const player = new Player(ended);
 const roll = new Roll(canvas);
 const hands = { press, release };
 const keyboard = new Keyboard(element("keys"), hands);
@@ -43,10 +45,17 @@ const take = new Take(tempo, draw, (notes) => {
   changed();
 });
 let marker = 0; // beats: where playing begins
-let composing: AbortController | null = null;
+let composing: Job | null = null; // the only one that may change or say anything
 let waiting = false; // the music has come to an end that is still growing
+let drawing = false; // whether frames are drawn for as long as it plays
 let listening: Piece | null = null; // a variation that is heard in place of the piece
 let checksum = "";
+
+/** Music on its way. */
+interface Job {
+  readonly abort: AbortController;
+  begun: boolean; // whether some of it is there
+}
 
 function piece(): Piece {
   return history_.piece;
@@ -66,25 +75,48 @@ function say(text: string, bad = false): void {
 }
 
 function fail(error: unknown): void {
-  if (error instanceof DOMException && error.name === "AbortError") say("Stopped.");
-  else say(error instanceof Error ? error.message : String(error), true);
+  say(error instanceof Error ? error.message : String(error), true);
 }
 
 // Playing
 
-async function play(from: number | null = null): Promise<void> {
-  await player.wake();
+function play(from: number | null = null): void {
+  player.wake();
   if (!shown().notes.length) return say("Nothing to play yet: press some keys, or let the network begin.");
   if (from !== null) player.seek(from);
   else if (player.beat >= shown().beats) player.seek(marker < shown().beats ? marker : 0);
   player.play();
-  requestAnimationFrame(tick);
+  if (!drawing) requestAnimationFrame(tick);
+  drawing = true;
   draw();
+  setTimeout(() => player.awake || say("This browser keeps the page silent: touch it once more.", true), 1000);
 }
 
 function pause(): void {
   waiting = false;
   player.pause();
+  back();
+}
+
+/** The music has come to its end: more is on its way, or has come meanwhile, or that was all. */
+function ended(): void {
+  if (player.playing) return; // somebody has begun anew meanwhile
+  const { beats } = shown();
+  if (player.beat < beats - SEAM) return play(player.beat);
+  if (composing !== null && listening === null) {
+    waiting = true;
+    return draw();
+  }
+  player.seek(marker < beats ? marker : 0);
+  back();
+}
+
+/** From a variation to the piece. */
+function back(): void {
+  if (listening !== null) {
+    listening = null;
+    changed();
+  }
   draw();
 }
 
@@ -100,131 +132,145 @@ function loop(): void {
 }
 
 function tick(): void {
-  if (!player.playing) return;
-  if (player.beat >= shown().beats && !player.looping) {
-    if (composing !== null && listening === null) {
-      waiting = true;
-      player.pause();
-    } else {
-      player.pause();
-      player.seek(marker < shown().beats ? marker : 0);
-    }
-  }
+  drawing = player.playing;
+  if (drawing) requestAnimationFrame(tick);
   draw();
-  requestAnimationFrame(tick);
 }
 
 function press(pitch: number, velocity: number): void {
-  void player.wake();
+  player.wake();
   pressed.add(pitch);
-  player.press(pitch, velocity);
+  if (!player.press(pitch, velocity)) return;
   if (player.playing || composing) draw();
   else take.press(pitch, velocity);
 }
 
 function release(pitch: number): void {
+  if (!player.release(pitch)) return;
   pressed.delete(pitch);
-  player.release(pitch);
   take.release(pitch);
   draw();
 }
 
 // Composing
 
-async function grow(base: Piece, run: Run, found: (piece: Piece) => void): Promise<void> {
+/** Begins a job, in place of any other. */
+function begin(): Job {
   stop();
-  const abort = new AbortController();
-  composing = abort;
+  composing = { abort: new AbortController(), begun: false };
   buttons();
-  try {
-    for await (const longer of compose(base, run, say, abort.signal)) {
-      if (composing === abort) found(longer);
-    }
-    say(`${run.beats} beats with seed ${run.seed}.`);
-  } catch (error) {
-    fail(error);
-  } finally {
-    if (composing === abort) stop();
-    buttons();
-    loop();
-    link_();
-    draw();
-  }
+  return composing;
 }
 
-function settings(seed = ownSeed()): Run {
+function end(job: Job): void {
+  if (composing === job) stop();
+  loop();
+  link_();
+  draw();
+}
+
+function stop(): void {
+  composing?.abort.abort();
+  composing = null;
+  waiting = false;
+  buttons();
+}
+
+/** Lets a run grow, for as long as nothing else has taken its place; whether all of it is there in the end. */
+async function grow(base: Piece, run: Run, job: Job, found: (piece: Piece) => void): Promise<boolean> {
+  const report = (text: string): void => {
+    if (composing === job) say(text);
+  };
+  try {
+    for await (const longer of compose(base, run, report, job.abort.signal)) {
+      if (composing !== job) return false;
+      found(longer);
+      job.begun = true;
+    }
+  } catch (error) {
+    if (composing === job) fail(error);
+    return false;
+  }
+  report(`${run.beats} beats with seed ${run.seed}.`);
+  return composing === job;
+}
+
+/** A run after a piece, in place of what is there of it already; whether all of it is there in the end. */
+async function go(base: Piece, run: Run, hear: boolean): Promise<boolean> {
+  dismiss();
+  const job = begin();
+  const whole = await grow(base, run, job, (longer) => {
+    const first = !job.begun;
+    const seam = shown().beats;
+    if (first && piece() === base) history_.push(longer);
+    else history_.grow(longer);
+    changed();
+    if (!hear) return;
+    if (waiting) {
+      waiting = false;
+      play(seam);
+    } else if (first && !player.playing) {
+      marker = Math.max(0, Math.floor(base.beats) - BEFORE);
+      play(marker);
+    }
+  });
+  end(job);
+  return whole;
+}
+
+function settings(seed: number): Run {
   const { length, temperature } = sliders;
   return { kind: "run", seed, beats: Number(length.value), temperature: Number(temperature.value) };
 }
 
-function ownSeed(): number {
+function onward(): void {
+  if (composing) {
+    stop();
+    if (!choices.querySelector("article button:enabled")) dismiss();
+    return say("Stopped.");
+  }
   const text = seedField.value.trim();
-  const seed = Number(text);
-  if (text && !Number.isSafeInteger(seed)) say("A seed is a whole number; another one was drawn.", true);
-  return text && Number.isSafeInteger(seed) && seed >= 0 ? seed : newSeed();
-}
-
-async function go(base: Piece, run: Run, hear: boolean): Promise<void> {
-  dismiss();
-  let first = true;
-  await grow(base, run, (longer) => {
-    if (first) history_.push(longer);
-    else history_.grow(longer);
-    changed();
-    if (hear && ((first && !player.playing) || waiting)) {
-      const from = waiting ? null : Math.max(0, Math.floor(base.beats) - BEFORE);
-      if (!waiting) marker = from ?? 0;
-      waiting = false;
-      void play(from);
-    }
-    first = false;
-  });
-}
-
-async function onward(): Promise<void> {
-  if (composing) return stop();
-  await player.wake();
+  if (text && !/^\d{1,15}$/.test(text)) return say("A seed is a whole number; leave it empty to have one drawn.", true);
+  player.wake();
   take.end();
-  await go(piece(), settings(), true);
+  void go(piece(), settings(text ? Number(text) : newSeed()), true);
 }
 
-async function again(): Promise<void> {
-  const last = piece().steps.at(-1);
-  if (last?.kind !== "run") return;
-  await player.wake();
-  stop();
+function again(): void {
+  take.end();
+  if (piece().steps.at(-1)?.kind !== "run") return;
+  player.wake();
   pause();
-  history_.undo();
-  await go(piece(), settings(newSeed()), true);
+  void go(history_.before, settings(newSeed()), true);
 }
 
 async function vary(): Promise<void> {
-  await player.wake();
+  player.wake();
   take.end();
   dismiss();
   const base = piece();
+  const job = begin();
   choices.hidden = false;
   const close = button("None of these", dismiss);
   choices.append(close);
-  for (let number = 1; number <= VARIATIONS && !choices.hidden; number++) {
+  for (let number = 1, whole = true; number <= VARIATIONS && whole && composing === job; number++) {
     const card = document.createElement("article");
     const small = document.createElement("canvas");
     small.setAttribute("role", "img");
     small.setAttribute("aria-label", `Variation ${number}`);
     let candidate: Piece | null = null;
     const listen = button("Listen", () => {
-      if (!candidate) return;
       listening = candidate;
       changed();
-      void play(Math.max(0, base.beats - BEFORE / 2));
+      play(Math.max(0, base.beats - BEFORE / 2));
     });
     const keep = button("Keep", () => {
-      if (!candidate) return;
       const kept = candidate;
       pause();
       dismiss();
-      history_.push(kept);
+      if (kept) history_.push(kept);
       changed();
+      element("play").focus();
     });
     const bar = document.createElement("div");
     bar.className = "bar";
@@ -234,22 +280,28 @@ async function vary(): Promise<void> {
     listen.disabled = keep.disabled = true;
     const run = settings(newSeed());
     const own = new Roll(small, { from: base.beats, beats: run.beats });
-    await grow(base, run, (longer) => {
+    whole = await grow(base, run, job, (longer) => {
       candidate = longer;
       listen.disabled = keep.disabled = false;
       own.draw({ ...longer, head: -1, follow: false, marker: null });
     });
     if (!candidate) card.remove();
   }
+  if (composing === job && !choices.querySelector("article")) hide();
+  end(job);
 }
 
 function dismiss(): void {
+  if (choices.hidden) return;
+  stop();
   if (listening) pause();
-  if (!choices.hidden) stop();
-  listening = null;
+  hide();
+  changed();
+}
+
+function hide(): void {
   choices.hidden = true;
   choices.replaceChildren();
-  changed();
 }
 
 function button(text: string, action: () => void): HTMLButtonElement {
@@ -259,24 +311,20 @@ function button(text: string, action: () => void): HTMLButtonElement {
   return made;
 }
 
-function stop(): void {
-  composing?.abort();
-  composing = null;
-  waiting = false;
-}
-
 function undo(): void {
   take.end();
+  const pending = composing !== null && !composing.begun && choices.hidden;
   stop();
   dismiss();
-  if (!history_.canUndo) return;
+  say("");
+  if (pending || !history_.canUndo) return; // what was only on its way is taken back
   pause();
   history_.undo();
   seek(Math.min(marker, piece().beats));
   changed();
 }
 
-function begin(): void {
+function anew(): void {
   take.end();
   stop();
   dismiss();
@@ -294,12 +342,13 @@ async function open(file: File): Promise<void> {
     if (file.size > MOST_FILE) throw new Error(`${file.name} has over ${MOST_FILE / 1e6} MB; a MIDI file has less.`);
     const read = parse(file.name, await file.arrayBuffer());
     if (!read.notes.length) throw new Error(`${file.name} has no notes that a piano could play.`);
-    begin();
-    if (read.tempo) setTempo(read.tempo);
+    anew();
+    const kept = read.tempo === null || setTempo(read.tempo);
     history_.push(withPrompt(EMPTY, read.notes));
     changed();
     const left = read.leftOut ? `; ${read.leftOut} of drums or beyond a piano's keys are left out` : "";
-    say(`${file.name}: ${read.notes.length} notes${left}.`);
+    const other = kept ? "" : `; its tempo of ${Math.round(read.tempo ?? 0)} is beyond the slider`;
+    say(`${file.name}: ${read.notes.length} notes${left}${other}.`);
   } catch (error) {
     fail(error);
   }
@@ -309,13 +358,15 @@ function parse(name: string, data: ArrayBuffer): midi.Read {
   try {
     return midi.read(data);
   } catch {
-    throw new Error(`${name} is not a MIDI file, or a damaged one.`);
+    throw new Error(`${name} is not a MIDI file that counts in beats, or a damaged one.`);
   }
 }
 
-function setTempo(value: number): void {
+/** Whether the slider goes so far. */
+function setTempo(value: number): boolean {
   sliders.tempo.value = String(Math.round(value));
   labels();
+  return Math.abs(tempo() - value) < 1;
 }
 
 function download(): void {
@@ -324,7 +375,7 @@ function download(): void {
   anchor.href = url;
   anchor.download = "pianoai.mid";
   anchor.click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // a phone asks first
 }
 
 /** The address of the page says what the piece is. */
@@ -345,29 +396,25 @@ async function copy(): Promise<void> {
   }
 }
 
-async function follow(): Promise<void> {
-  const linked = link.read(location.hash);
-  if (!linked) return;
+/** Makes the piece of a link again. */
+async function follow(linked: link.Linked): Promise<void> {
+  if (history_.canUndo || take.running) return say("The link was not opened, since you have begun to play.", true);
   setTempo(linked.tempo);
-  const other = linked.model && checksum && linked.model !== checksum;
   for (const step of linked.steps) {
     if (step.kind === "prompt") {
       history_.push(withPrompt(piece(), step.notes));
       changed();
-      continue;
-    }
-    const before = piece().beats;
-    await go(piece(), step, false);
-    if (piece().beats < before + step.beats) return; // the failure is shown
+    } else if (!(await go(piece(), step, false))) return; // why, is said already
   }
   seek(0);
-  say(other ? "The link was made with another model, so this is other music." : "Ready: press Play.", Boolean(other));
+  const other = linked.model !== "" && linked.model !== checksum;
+  say(other ? "The link was made with another model, so this is other music." : "Ready: press Play.", other);
 }
 
 // What is shown
 
 function changed(): void {
-  player.load(shown().notes);
+  player.load(shown().notes, shown().beats);
   loop();
   buttons();
   if (!composing) link_();
@@ -401,12 +448,16 @@ function draw(): void {
     follow: true,
     marker,
   });
-  element("play").textContent = player.playing || waiting ? "Pause" : "Play";
-  element("position").textContent = `beat ${Math.floor(head)} of ${Math.ceil(end)}`;
+  write("play", player.playing || waiting ? "Pause" : "Play");
+  write("position", `beat ${Math.floor(head)} of ${Math.ceil(end)}`);
   canvas.setAttribute("aria-valuemax", String(Math.ceil(end)));
   canvas.setAttribute("aria-valuenow", String(Math.floor(head)));
   const sounding = player.playing ? notes.filter((n) => n.start <= head && head < n.start + n.duration) : [];
   keyboard.light(new Set([...pressed, ...sounding.map((note) => note.pitch)]));
+}
+
+function write(id: string, text: string): void {
+  if (element(id).textContent !== text) element(id).textContent = text;
 }
 
 // Events
@@ -417,13 +468,13 @@ function on(id: string, action: () => unknown): void {
 
 function toggle(): void {
   if (player.playing || waiting) pause();
-  else void play();
+  else play();
 }
 
 on("play", toggle);
 on("rewind", () => seek(0));
 on("undo", undo);
-on("new", begin);
+on("new", anew);
 on("continue", onward);
 on("again", again);
 on("vary", vary);
@@ -432,9 +483,10 @@ on("lower", () => keyboard.shift(-1));
 on("higher", () => keyboard.shift(1));
 on("download", download);
 on("link", copy);
+on("open", () => element("file").click());
 on("connect", async () => {
   try {
-    await player.wake();
+    player.wake();
     const heard = (names: string[]): void =>
       say(names.length ? `Listening to ${names.join(", ")}.` : "No MIDI keyboard is connected; plug one in.");
     await connect(hands, heard);
@@ -445,16 +497,12 @@ on("connect", async () => {
 loopBox.addEventListener("change", loop);
 for (const slider of Object.values(sliders)) slider.addEventListener("input", labels);
 sliders.tempo.addEventListener("change", () => link_());
-element<HTMLInputElement>("open").addEventListener("change", (event) => {
+element<HTMLInputElement>("file").addEventListener("change", (event) => {
   const input = event.target as HTMLInputElement;
   const file = input.files?.[0];
   if (file) void open(file);
   input.value = "";
 });
-element("open-label").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" || event.key === " ") element("open").click();
-});
-
 for (const name of ["dragenter", "dragover"] as const) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
@@ -469,7 +517,19 @@ document.addEventListener("drop", (event) => {
   if (file) void open(file);
 });
 
-canvas.addEventListener("click", (event) => seek(Math.floor(roll.beatAt(event.clientX))));
+let dragged: { from: number; far: boolean } | null = null; // a finger or a pointer that moves the roll
+canvas.addEventListener("pointerdown", (event) => (dragged = { from: event.clientX, far: false }));
+canvas.addEventListener("pointermove", (event) => {
+  if (!dragged || !event.buttons) return;
+  const across = dragged.from - event.clientX;
+  if (!dragged.far && Math.abs(across) < FAR) return;
+  dragged = { from: event.clientX, far: true };
+  roll.scroll((across / canvas.clientWidth) * roll.wide);
+});
+canvas.addEventListener("click", (event) => {
+  if (!dragged?.far) seek(Math.floor(roll.beatAt(event.clientX)));
+  dragged = null;
+});
 canvas.addEventListener("wheel", (event) => {
   const across = event.deltaX || (event.shiftKey ? event.deltaY : 0);
   if (!across) return;
@@ -489,40 +549,42 @@ canvas.addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   const target = event.target as HTMLElement;
   if (target === seedField) return;
-  if ((event.ctrlKey || event.metaKey) && event.code === "KeyZ" && !event.shiftKey) undo();
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !event.shiftKey) undo();
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
-  else if (keyboard.keyDown(event)) void 0;
-  else if (event.code === "KeyZ" && !event.repeat) keyboard.shift(-1);
-  else if (event.code === "KeyX" && !event.repeat) keyboard.shift(1);
-  else if (target.closest("button, label, summary, input")) return; // these have a use of their own for the others
+  else if (keyboard.keyDown(event) || (event.repeat && /^[ zx]$|^Enter$/i.test(event.key))) void 0;
+  else if (event.code === "KeyZ") keyboard.shift(-1);
+  else if (event.code === "KeyX") keyboard.shift(1);
+  else if (target.closest("button, summary, input")) return; // these have a use of their own for the others
   else if (event.key === " ") toggle();
-  else if (event.key === "Enter") void onward();
+  else if (event.key === "Enter") onward();
   else return;
   event.preventDefault();
 });
 document.addEventListener("keyup", (event) => keyboard.keyUp(event));
+document.addEventListener("click", (event) => {
+  // A button that was clicked must not take the space bar; one that was reached with Tab keeps it.
+  if (event.detail > 0) (event.target as HTMLElement).closest("button")?.blur();
+});
+for (const name of ["pointerup", "touchend"] as const) document.addEventListener(name, () => player.wake());
 window.addEventListener("hashchange", () => location.reload()); // another link in the same tab
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 
 async function main(): Promise<void> {
+  const fragment = location.hash; // before anything writes another
   labels();
-  changedWithoutLink();
+  buttons();
+  draw();
   try {
-    say("");
     const { model } = await ask<Health>("health", null, say);
     checksum = model.sha256.slice(0, MODEL);
     grid.framesPerBeat = model.frames_per_beat;
     say("");
-    await follow();
+    const linked = link.read(fragment);
+    if (linked) await follow(linked);
   } catch (error) {
     fail(error);
   }
-}
-
-/** At first the address still says what is to be shown. */
-function changedWithoutLink(): void {
-  buttons();
-  draw();
+  document.body.dataset["ready"] = "yes";
 }
 
 void main();

@@ -2,6 +2,7 @@
 
 export const LOWEST = 21;
 export const HIGHEST = 108;
+export const TICKS = 24; // to a beat: no note of a piece has finer times
 /** How finely the model divides a beat; the function says so when it is asked what runs there. */
 export const grid = { framesPerBeat: 4 };
 const HEARD = 128; // beats at the end of a piece that the model hears
@@ -35,11 +36,11 @@ export const EMPTY: Piece = { notes: [], beats: 0, given: 0, state: null, steps:
 
 /** The first frame boundary at which every note has ended; a note lasts at least a frame, as the model hears it. */
 export function length(notes: readonly Note[]): number {
+  const frame = (ticks: number): number => Math.floor((2 * ticks * grid.framesPerBeat + TICKS) / (2 * TICKS));
   let frames = 0;
   for (const note of notes) {
-    const first = Math.floor(note.start * grid.framesPerBeat + 0.5);
-    const end = Math.floor((note.start + note.duration) * grid.framesPerBeat + 0.5);
-    frames = Math.max(frames, end, first + 1);
+    const start = Math.round(note.start * TICKS);
+    frames = Math.max(frames, frame(start + Math.round(note.duration * TICKS)), frame(start) + 1);
   }
   return frames / grid.framesPerBeat;
 }
@@ -89,6 +90,11 @@ export class History {
 
   get piece(): Piece {
     return this.pieces[this.pieces.length - 1] ?? EMPTY;
+  }
+
+  /** What it was before its last step. */
+  get before(): Piece {
+    return this.pieces[this.pieces.length - 2] ?? EMPTY;
   }
 
   get canUndo(): boolean {

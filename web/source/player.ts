@@ -1,15 +1,6 @@
 // Sound: a piano of sines on Web Audio, and a transport that plays notes by the beat.
 
-import {
-  Compressor,
-  Frequency,
-  getContext,
-  getTransport,
-  PolySynth,
-  start,
-  Synth,
-  type ToneAudioNode,
-} from "tone";
+import { Compressor, Frequency, getContext, getTransport, immediate, PolySynth, start, Synth } from "tone";
 import type { Note } from "./piece";
 
 const VOICES = 48;
@@ -18,14 +9,24 @@ const LOUDNESS = -14; // decibels: chords of ten notes must not clip
 /** Plays notes whose times are beats; more may come while it plays. */
 export class Player {
   private readonly transport = getTransport();
-  private readonly scheduled = new Map<Note, number>();
-  private readonly held = new Set<number>();
+  private readonly scheduled = new Map<Note, readonly [number, number]>(); // its beginning and its end
+  private readonly held = new Map<number, number>(); // by how many hands each key is down
+  private end = -1; // the event that stops at the end of the music
   private synth: PolySynth | null = null;
 
+  /** `ended` is called when the music has come to its end, and has stopped there. */
+  constructor(private readonly ended: () => void) {
+    this.transport.on("loop", (time) => this.synth?.releaseAll(time)); // what ends with the loop has no end of its own
+  }
+
   /** Browsers let pages sound only after somebody has touched them: call this from such an event. */
-  async wake(): Promise<void> {
-    await start();
+  wake(): void {
+    void start();
     this.instrument();
+  }
+
+  get awake(): boolean {
+    return getContext().state === "running";
   }
 
   get playing(): boolean {
@@ -40,18 +41,30 @@ export class Player {
     this.transport.bpm.value = value;
   }
 
-  /** The notes to play, in place of those before; what stays the same note stays scheduled. */
-  load(notes: readonly Note[]): void {
+  /** The notes to play, and where they end, in place of those before; the same note stays scheduled. */
+  load(notes: readonly Note[], beats: number): void {
     const wanted = new Set(notes);
-    for (const [note, id] of this.scheduled) {
+    for (const [note, ids] of this.scheduled) {
       if (wanted.has(note)) continue;
-      this.transport.clear(id);
+      for (const id of ids) this.transport.clear(id);
       this.scheduled.delete(note);
     }
     for (const note of wanted) {
       if (this.scheduled.has(note)) continue;
-      this.scheduled.set(note, this.transport.schedule((time) => this.strike(note, time), this.ticks(note.start)));
+      const frequency = Frequency(note.pitch, "midi").toFrequency();
+      const strike = (time: number): unknown => this.instrument().triggerAttack(frequency, time, note.velocity / 127);
+      const release = (time: number): unknown => this.instrument().triggerRelease(frequency, time);
+      this.scheduled.set(note, [
+        this.transport.schedule(strike, this.ticks(note.start)),
+        this.transport.schedule(release, this.ticks(note.start + note.duration)),
+      ]);
     }
+    this.transport.clear(this.end);
+    this.end = this.transport.schedule((time) => {
+      this.transport.pause(time);
+      this.synth?.releaseAll(time);
+      getContext().setTimeout(this.ended, Math.max(0, time - getContext().currentTime));
+    }, this.ticks(beats));
   }
 
   play(): void {
@@ -68,29 +81,28 @@ export class Player {
     this.transport.ticks = Math.round(beat * this.transport.PPQ);
   }
 
-  get looping(): boolean {
-    return this.transport.loop;
-  }
-
   loop(from: number, to: number, on: boolean): void {
     this.transport.setLoopPoints(this.ticks(from), this.ticks(to));
     this.transport.loop = on && to > from;
   }
 
-  /** A key that somebody presses. */
-  press(pitch: number, velocity: number): void {
-    this.held.add(pitch);
-    this.instrument().triggerAttack(Frequency(pitch, "midi").toFrequency(), undefined, velocity / 127);
+  /** A key that somebody presses; false where another hand has it down already. */
+  press(pitch: number, velocity: number): boolean {
+    const hands = this.held.get(pitch) ?? 0;
+    this.held.set(pitch, hands + 1);
+    if (hands) return false;
+    this.instrument().triggerAttack(Frequency(pitch, "midi").toFrequency(), immediate(), velocity / 127);
+    return true;
   }
 
-  release(pitch: number): void {
-    if (this.held.delete(pitch)) this.instrument().triggerRelease(Frequency(pitch, "midi").toFrequency());
-  }
-
-  private strike(note: Note, time: number): void {
-    const seconds = (note.duration * 60) / this.transport.bpm.value;
-    const frequency = Frequency(note.pitch, "midi").toFrequency();
-    this.instrument().triggerAttackRelease(frequency, seconds, time, note.velocity / 127);
+  /** False where another hand still has it down. */
+  release(pitch: number): boolean {
+    const hands = this.held.get(pitch) ?? 0;
+    if (hands > 1) this.held.set(pitch, hands - 1);
+    else if (this.held.delete(pitch)) {
+      this.instrument().triggerRelease(Frequency(pitch, "midi").toFrequency(), immediate());
+    }
+    return hands < 2;
   }
 
   private ticks(beat: number): string {
@@ -99,14 +111,12 @@ export class Player {
 
   private instrument(): PolySynth {
     if (this.synth === null) {
-      const limiter: ToneAudioNode = new Compressor(-18, 4).toDestination();
       this.synth = new PolySynth(Synth, {
         volume: LOUDNESS,
         oscillator: { type: "custom", partials: [1, 0.42, 0.24, 0.12, 0.07, 0.04, 0.02] },
         envelope: { attack: 0.004, decay: 2.4, decayCurve: "exponential", sustain: 0.02, release: 0.35 },
-      }).connect(limiter);
+      }).connect(new Compressor(-18, 4).toDestination());
       this.synth.maxPolyphony = VOICES;
-      getContext().lookAhead = 0.05;
     }
     return this.synth;
   }

@@ -5,14 +5,7 @@ import type { Drawn } from "./piece";
 export interface Answer {
   readonly notes: readonly Drawn[];
   readonly frames: number;
-  readonly complete: boolean;
   readonly state: string;
-  readonly seed: number;
-}
-
-export interface Variations {
-  readonly variations: readonly Answer[];
-  readonly complete: boolean;
 }
 
 export interface Health {
@@ -48,7 +41,10 @@ export async function ask<T>(route: string, fields: object | null, report: Repor
     } finally {
       clearTimeout(late);
     }
-    await new Promise((resolve) => setTimeout(resolve, pause * 1000));
+    await new Promise((resolve) => {
+      setTimeout(resolve, pause * 1000);
+      signal?.addEventListener("abort", resolve, { once: true });
+    });
     signal?.throwIfAborted();
   }
   throw new Failure("The function is busy.");

@@ -1,8 +1,7 @@
 // What somebody plays: keys and times become notes in beats.
 
-import type { Note } from "./piece";
+import { type Note, TICKS } from "./piece";
 
-const SHORTEST = 1 / 24; // beats
 const REST = 1.5; // seconds without a key after which a take is over
 
 /** A take runs from its first key to a rest, and then goes to `done`. */
@@ -60,6 +59,7 @@ export class Take {
   }
 
   private note(pitch: number, start: number, velocity: number): Note {
-    return { pitch, start, duration: Math.max(this.beats - start, SHORTEST), velocity };
+    const [first, last] = [Math.round(start * TICKS), Math.round(this.beats * TICKS)];
+    return { pitch, start: first / TICKS, duration: Math.max(last - first, 1) / TICKS, velocity };
   }
 }
