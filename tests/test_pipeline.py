@@ -341,7 +341,7 @@ def test_no_output_names_a_path_or_changes_when_run_again(project: Project) -> N
 @pytest.mark.slow
 def test_other_heads_run_the_transformers_branch_alone(project: Project) -> None:
     ran = project.ran("dvc", "exp", "run", "-S", "model.heads=2")
-    expected = ["train@transformer", "evaluate@transformer", "select", "export", "package"]
+    expected = ["train@transformer", "evaluate@transformer", "select", "export", "package", "report"]
     winner = project.metrics("selection")["winner"]
     if winner != "transformer":  # the weights that ship are the same, so nothing after the choice has changed
         expected = expected[:3] + [stage for stage in expected[3:] if stage in ran]
