@@ -30,7 +30,7 @@ def build(source: Path, out: Path, cache: Path = CACHE) -> dict[str, int]:
     """
     modules = install(source, cache)
     with beside(modules, source) as copy:
-        script, style = (bundle(copy / name, source / name, modules) for name in ("source/main.ts", "style.css"))
+        script, style = (bundle(copy, name, source, modules) for name in ("source/main.ts", "style.css"))
     html = (source / "index.html").read_text("utf-8")
     # Not with re or format: both texts have backslashes and braces.
     html = html.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
@@ -138,16 +138,16 @@ def check_types(source: Path = Path("web"), cache: Path = CACHE) -> None:
     programs = sorted(modules.glob("@typescript/typescript-*/lib/tsc*"))
     compiler = next(path for path in programs if path.suffix in ("", ".exe"))
     with beside(modules, source) as copy:
-        run([str(compiler), "-p", str(copy)], None, source)
+        run([str(compiler), "-p", "."], copy, source)
 
 
-def bundle(path: Path, blamed: Path, modules: Path) -> str:
+def bundle(copy: Path, name: str, source: Path, modules: Path) -> str:
     """A script or a style with all that it imports, made small, after the licences of the packages in it."""
     with tempfile.TemporaryDirectory() as folder:
-        out, meta = Path(folder, path.name), Path(folder, "meta.json")
-        command = [str(binary(modules)), str(path), "--bundle", "--minify", "--format=iife", "--charset=utf8"]
+        out, meta = Path(folder, "out"), Path(folder, "meta.json")
+        command = [str(binary(modules)), name, "--bundle", "--minify", "--format=iife", "--charset=utf8"]
         command += [f"--target={TARGET}", "--legal-comments=none", f"--outfile={out}", f"--metafile={meta}"]
-        run([*command, "--log-level=error"], None, blamed)
+        run([*command, "--log-level=error"], copy, source)
         text = out.read_text("utf-8").strip()
         inputs = json.loads(meta.read_text("utf-8"))["inputs"]
     packages = sorted({found[1] for name in inputs if (found := MODULE.match(name))})

@@ -134,7 +134,7 @@ def test_score_of_a_benchmark_file_has_no_restrikes(capsys: pytest.CaptureFixtur
         (("generate", "-o", "x.mid", "--seed", "-1"), "seed must be"),
         (("generate", "-o", "x.mid", "--tempo", "0"), "tempo must be"),
         (("generate", "gone.mid", "-o", "x.mid"), "gone.mid: No such file"),
-        (("generate", "-o", "gone/x.mid", "--frames", "1"), "gone/x.mid: No such file"),
+        (("generate", "-o", "gone/x.mid", "--frames", "1"), "gone: no such folder"),
         (("score",), "PATH"),
         (("score", "gone.mid"), "gone.mid: No such file"),
         (("score", "empty"), "empty: no .mid or .midi"),
