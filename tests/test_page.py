@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from pianoai import web
 from pianoai.runtime import midi, sampling, smf
+from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import load
 from pianoai.runtime.roll import HELD, TICKS_PER_BEAT, make_notes, notes_to_roll, roll_to_notes
 from pianoai.serving import Server
@@ -88,7 +89,7 @@ def own(url: str, server: Server) -> bool:
 def visit(page: Page, server: Server, fragment: str = "") -> None:
     page.goto(server.url + fragment)
     if not fragment:
-        page.wait_for_function("document.body.dataset.ready === 'yes'")
+        page.wait_for_function("() => document.body.dataset.ready === 'yes'")
 
 
 def reach(page: Page, beat: int, beats: int) -> None:
@@ -136,6 +137,12 @@ def expected(beats: int, seed: int) -> list[tuple[int, int, int, int]]:
 
 def prompt_file(tempo: float = 100.0) -> bytes:
     return midi.write(make_notes(PROMPT), tempo)
+
+
+def one_track(events: str) -> bytes:
+    """A file of 96 ticks a quarter note, from the bytes of its track."""
+    track = bytes.fromhex(events)
+    return b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk" + len(track).to_bytes(4, "big") + track
 
 
 def set_length(page: Page, beats: int) -> None:
@@ -256,7 +263,7 @@ def test_what_is_played_before_the_function_is_awake_is_kept_once(page: Page, se
     page.keyboard.press("a")
     expect(page.locator("#download")).to_be_enabled(timeout=5000)
     held[0].continue_()
-    page.wait_for_function("document.body.dataset.ready === 'yes'")
+    page.wait_for_function("() => document.body.dataset.ready === 'yes'")
     assert len(downloaded(page)[0]) == 1
     # A link is not opened over what somebody has begun.
     page.goto("about:blank")
@@ -362,6 +369,44 @@ def test_try_again_and_variations(page: Page, server: Server) -> None:
     assert downloaded(page)[0] == expected(8, seed)
 
 
+def test_undo_takes_back_an_offer_before_a_step(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "prompt.mid", prompt_file())
+    set_length(page, 8)
+    page.click("#vary")
+    expect(page.locator("#choices article")).to_have_count(3, timeout=20_000)
+    expect(page.locator("#continue")).to_have_text("Continue", timeout=20_000)
+    page.click("#undo")
+    expect(page.locator("#choices")).to_be_hidden()
+    assert downloaded(page)[0] == sorted(make_notes(PROMPT).tolist())
+    page.click("#undo")
+    expect(page.locator("#download")).to_be_disabled()
+
+
+def test_a_roll_that_was_moved_stays_there_until_it_plays(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "long.mid", midi.write(make_notes([(TICKS_PER_BEAT * at, 12, 60, 70) for at in range(100)])))
+    box = page.locator("#roll").bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    for _ in range(2):
+        page.mouse.move(box["x"] + 1000, middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 100, middle, steps=5)
+        page.mouse.up()
+    page.emulate_media(color_scheme="dark")  # draws anew
+    expect(page.locator("#position")).to_have_text("beat 0 of 100")
+    page.mouse.click(box["x"] + 50, middle)  # beat 0 is where the left edge was
+    text = page.locator("#position").inner_text()
+    assert 40 <= int(text.split()[1]) <= 64, text
+    page.keyboard.press("Home")
+    page.keyboard.press(" ")
+    reach(page, 1, 100)
+    page.keyboard.press(" ")
+    page.mouse.click(box["x"] + 50, middle)
+    expect(page.locator("#position")).to_have_text("beat 0 of 100")
+
+
 def test_play_pause_loop_from_any_beat(page: Page, server: Server) -> None:
     visit(page, server)
     drop(page, "prompt.mid", prompt_file(200.0))
@@ -424,13 +469,43 @@ def test_a_damaged_link_and_one_of_another_model(page: Page, server: Server) -> 
 
 
 def test_notes_of_drums_and_beyond_the_keyboard_are_counted(page: Page, server: Server) -> None:
-    track = bytes.fromhex("00903c40 00990a40 00900c40 60803c00 00890a00 00800c00 00ff2f00".replace(" ", ""))
-    data = b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk" + len(track).to_bytes(4, "big") + track
+    data = one_track("00903c40 00990a40 00900c40 60803c00 00890a00 00800c00 00ff2f00")
     assert len(smf.parse(data)[2]) == 2
     visit(page, server)
     drop(page, "band.mid", data)
     expect(page.locator("#status")).to_have_text("band.mid: 1 notes; 2 of drums or beyond a piano's keys are left out.")
     assert downloaded(page)[0] == [(0, 24, 60, 64)]
+
+
+def test_a_note_without_an_end_lasts_as_long_as_its_track(page: Page, server: Server) -> None:
+    """Channels have keys of their own; the first note-off ends the first note of its pitch. As `midi.read` has it."""
+    data = one_track("00903c40 30914050 30813c00 00904341 00904342 60804300 60ff2f00")
+    assert sorted(midi.read(data)[0].tolist()) == [(0, 72, 60, 64), (12, 60, 64, 80), (24, 24, 67, 65), (24, 48, 67, 66)]
+    visit(page, server)
+    drop(page, "open.mid", data)
+    expect(page.locator("#status")).to_have_text("open.mid: 3 notes.")
+    assert downloaded(page)[0] == [(0, 72, 60, 64), (12, 60, 64, 80), (24, 48, 67, 66)]
+
+
+def test_several_pieces_and_cut_off_files_are_refused(page: Page, server: Server) -> None:
+    visit(page, server)
+    two = bytearray(one_track("00903c40 60803c00 00ff2f00"))
+    two += two[14:]
+    two[9], two[11] = 2, 2
+    drop(page, "suite.mid", bytes(two))
+    expect(page.locator("#status")).to_have_text(
+        "suite.mid holds several pieces (MIDI format 2); save each as format 0 or 1."
+    )
+    two[9] = 1
+    for name, data in {"cut": two[:-3], "missing": two[: len(two) // 2], "empty": b""}.items():
+        drop(page, f"{name}.mid", bytes(data))
+        text = f"{name}.mid is not a MIDI file that counts in beats, or a damaged one."
+        expect(page.locator("#status")).to_have_text(text)
+    long = one_track("00903c40 8493e000 803c00 00ff2f00")
+    drop(page, "long.mid", long)
+    expect(page.locator("#status")).to_have_text("long.mid lasts over 20000 beats: its times are broken.")
+    with pytest.raises(InputError, match="its times are broken"):
+        midi.read(long)
 
 
 def test_a_tempo_beyond_the_slider_and_files_of_another_kind_are_said(page: Page, server: Server) -> None:
@@ -492,7 +567,7 @@ def test_keys_on_a_phone_and_in_the_dark(browser: Browser, server: Server) -> No
     shown.locator(".key[data-pitch='60']").tap()
     expect(shown.locator("#download")).to_be_enabled(timeout=5000)
     shown.locator(".key[data-pitch='62']").tap()
-    shown.wait_for_function("window.struck.some((one) => one.state === 'running')")
+    shown.wait_for_function("() => window.struck.some((one) => one.state === 'running')")
     picture(shown, "phone")
     context.close()
 

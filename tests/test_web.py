@@ -91,9 +91,9 @@ def test_only_its_own_script_and_style_may_run(built: Path) -> None:
 @pytest.mark.slow
 def test_the_licence_of_every_package_in_the_page_is_in_it(built: Path) -> None:
     _, html = page(built)
-    for name in ("tone", "standardized-audio-context", "@tonejs/midi", "midi-file"):
+    for name in ("tone", "standardized-audio-context", "midi-file"):
         assert re.search(rf"^{re.escape(name)}$", html, re.MULTILINE), name
-    assert html.count("Permission is hereby granted") >= 4
+    assert html.count("Permission is hereby granted") >= 3
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ export class Keyboard {
     private readonly place: HTMLElement,
     private readonly hands: Hands,
   ) {
+    this.build(); // at once: a letter that is typed first must find its octave
     new ResizeObserver(() => this.build()).observe(place);
     place.addEventListener("pointerdown", (event) => this.touch(event));
     place.addEventListener("pointermove", (event) => this.slide(event));

@@ -7,7 +7,7 @@ import * as midi from "./midi";
 import { EMPTY, grid, History, type Note, type Piece, withPrompt } from "./piece";
 import { Player } from "./player";
 import { Roll } from "./roll";
-import { ask, type Health } from "./server";
+import { ask, Failure, type Health } from "./server";
 import { Take } from "./take";
 
 const BEFORE = 4; // beats that are heard again before a continuation
@@ -48,6 +48,7 @@ let marker = 0; // beats: where playing begins
 let composing: Job | null = null; // the only one that may change or say anything
 let waiting = false; // the music has come to an end that is still growing
 let drawing = false; // whether frames are drawn for as long as it plays
+let following = true; // whether the roll keeps the head in sight, and nobody has moved it away
 let listening: Piece | null = null; // a variation that is heard in place of the piece
 let checksum = "";
 
@@ -83,6 +84,7 @@ function fail(error: unknown): void {
 function play(from: number | null = null): void {
   player.wake();
   if (!shown().notes.length) return say("Nothing to play yet: press some keys, or let the network begin.");
+  following = true;
   if (from !== null) player.seek(from);
   else if (player.beat >= shown().beats) player.seek(marker < shown().beats ? marker : 0);
   player.play();
@@ -121,6 +123,7 @@ function back(): void {
 }
 
 function seek(beat: number): void {
+  following = true;
   marker = Math.min(Math.max(0, beat), shown().beats);
   player.seek(marker);
   loop();
@@ -141,8 +144,9 @@ function press(pitch: number, velocity: number): void {
   player.wake();
   pressed.add(pitch);
   if (!player.press(pitch, velocity)) return;
-  if (player.playing || composing) draw();
-  else take.press(pitch, velocity);
+  if (player.playing || composing) return draw();
+  following = true;
+  take.press(pitch, velocity);
 }
 
 function release(pitch: number): void {
@@ -156,7 +160,8 @@ function release(pitch: number): void {
 
 /** Begins a job, in place of any other. */
 function begin(): Job {
-  stop();
+  composing?.abort.abort();
+  waiting = false;
   composing = { abort: new AbortController(), begun: false };
   buttons();
   return composing;
@@ -313,11 +318,11 @@ function button(text: string, action: () => void): HTMLButtonElement {
 
 function undo(): void {
   take.end();
-  const pending = composing !== null && !composing.begun && choices.hidden;
+  const pending = (composing !== null && !composing.begun) || !choices.hidden;
   stop();
   dismiss();
   say("");
-  if (pending || !history_.canUndo) return; // what was only on its way is taken back
+  if (pending || !history_.canUndo) return; // what was only on its way, or to choose from, is taken back
   pause();
   history_.undo();
   seek(Math.min(marker, piece().beats));
@@ -357,7 +362,8 @@ async function open(file: File): Promise<void> {
 function parse(name: string, data: ArrayBuffer): midi.Read {
   try {
     return midi.read(data);
-  } catch {
+  } catch (error) {
+    if (error instanceof Failure) throw new Error(`${name} ${error.message}.`);
     throw new Error(`${name} is not a MIDI file that counts in beats, or a damaged one.`);
   }
 }
@@ -370,7 +376,7 @@ function setTempo(value: number): boolean {
 }
 
 function download(): void {
-  const url = URL.createObjectURL(new Blob([midi.write(piece().notes, tempo()).slice()], { type: "audio/midi" }));
+  const url = URL.createObjectURL(new Blob([midi.write(piece().notes, tempo())], { type: "audio/midi" }));
   const anchor = document.createElement("a");
   anchor.href = url;
   anchor.download = "pianoai.mid";
@@ -445,7 +451,7 @@ function draw(): void {
     given: take.running ? end : given,
     beats: end,
     head,
-    follow: true,
+    follow: following,
     marker,
   });
   write("play", player.playing || waiting ? "Pause" : "Play");
@@ -517,6 +523,11 @@ document.addEventListener("drop", (event) => {
   if (file) void open(file);
 });
 
+function scroll(pixels: number): void {
+  following = false;
+  roll.scroll((pixels / canvas.clientWidth) * roll.wide);
+}
+
 let dragged: { from: number; far: boolean } | null = null; // a finger or a pointer that moves the roll
 canvas.addEventListener("pointerdown", (event) => (dragged = { from: event.clientX, far: false }));
 canvas.addEventListener("pointermove", (event) => {
@@ -524,7 +535,7 @@ canvas.addEventListener("pointermove", (event) => {
   const across = dragged.from - event.clientX;
   if (!dragged.far && Math.abs(across) < FAR) return;
   dragged = { from: event.clientX, far: true };
-  roll.scroll((across / canvas.clientWidth) * roll.wide);
+  scroll(across);
 });
 canvas.addEventListener("click", (event) => {
   if (!dragged?.far) seek(Math.floor(roll.beatAt(event.clientX)));
@@ -534,7 +545,7 @@ canvas.addEventListener("wheel", (event) => {
   const across = event.deltaX || (event.shiftKey ? event.deltaY : 0);
   if (!across) return;
   event.preventDefault();
-  roll.scroll((across / canvas.clientWidth) * roll.wide);
+  scroll(across);
 });
 canvas.addEventListener("keydown", (event) => {
   const moves: Record<string, number> = { ArrowLeft: -1, ArrowRight: 1, PageUp: -4, PageDown: 4 };

@@ -51,9 +51,9 @@ export class Player {
     }
     for (const note of wanted) {
       if (this.scheduled.has(note)) continue;
-      const frequency = Frequency(note.pitch, "midi").toFrequency();
-      const strike = (time: number): unknown => this.instrument().triggerAttack(frequency, time, note.velocity / 127);
-      const release = (time: number): unknown => this.instrument().triggerRelease(frequency, time);
+      const key = frequency(note.pitch);
+      const strike = (time: number): unknown => this.instrument().triggerAttack(key, time, note.velocity / 127);
+      const release = (time: number): unknown => this.instrument().triggerRelease(key, time);
       this.scheduled.set(note, [
         this.transport.schedule(strike, this.ticks(note.start)),
         this.transport.schedule(release, this.ticks(note.start + note.duration)),
@@ -91,7 +91,10 @@ export class Player {
     const hands = this.held.get(pitch) ?? 0;
     this.held.set(pitch, hands + 1);
     if (hands) return false;
-    this.instrument().triggerAttack(Frequency(pitch, "midi").toFrequency(), immediate(), velocity / 127);
+    const strike = (): unknown =>
+      this.held.has(pitch) && this.instrument().triggerAttack(frequency(pitch), immediate(), velocity / 127);
+    if (this.awake) strike();
+    else void start().then(strike);
     return true;
   }
 
@@ -100,7 +103,7 @@ export class Player {
     const hands = this.held.get(pitch) ?? 0;
     if (hands > 1) this.held.set(pitch, hands - 1);
     else if (this.held.delete(pitch)) {
-      this.instrument().triggerRelease(Frequency(pitch, "midi").toFrequency(), immediate());
+      this.instrument().triggerRelease(frequency(pitch), immediate());
     }
     return hands < 2;
   }
@@ -120,4 +123,8 @@ export class Player {
     }
     return this.synth;
   }
+}
+
+function frequency(pitch: number): number {
+  return Frequency(pitch, "midi").toFrequency();
 }
