@@ -480,7 +480,12 @@ def test_notes_of_drums_and_beyond_the_keyboard_are_counted(page: Page, server: 
 def test_a_note_without_an_end_lasts_as_long_as_its_track(page: Page, server: Server) -> None:
     """Channels have keys of their own; the first note-off ends the first note of its pitch. As `midi.read` has it."""
     data = one_track("00903c40 30914050 30813c00 00904341 00904342 60804300 60ff2f00")
-    assert sorted(midi.read(data)[0].tolist()) == [(0, 72, 60, 64), (12, 60, 64, 80), (24, 24, 67, 65), (24, 48, 67, 66)]
+    assert sorted(midi.read(data)[0].tolist()) == [
+        (0, 72, 60, 64),
+        (12, 60, 64, 80),
+        (24, 24, 67, 65),
+        (24, 48, 67, 66),
+    ]
     visit(page, server)
     drop(page, "open.mid", data)
     expect(page.locator("#status")).to_have_text("open.mid: 3 notes.")

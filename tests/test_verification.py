@@ -323,9 +323,13 @@ def test_the_command_writes_figures_and_fails_when_a_limit_is_broken(
 
 
 HANDLER = """
-import os, pathlib, sys
+import base64, gzip, os, pathlib, sys
 {at_start}
 def lambda_handler(event, context):
+    if event.get("rawPath") == "/":
+        body = base64.b64encode(gzip.compress(b"<html></html>")).decode()
+        headers = {{"content-security-policy": "script-src 'sha256-0'"}}
+        return {{"statusCode": PAGE_STATUS, "headers": headers, "body": body, "isBase64Encoded": True}}
     # By this AWS's client knows how to write JSON.
     assert os.environ["AWS_EXECUTION_ENV"] == "AWS_Lambda_python{{}}.{{}}".format(*sys.version_info)
     {at_call}
@@ -352,8 +356,10 @@ def groups() -> list[Path]:
     return sorted(Path("/sys/fs/cgroup").rglob("pianoai-verify-*"))
 
 
-def bench(tmp_path: Path, work: Path, at_start: str = "", at_call: str = "pass") -> local.Bench:
-    archive = package(tmp_path / "f.zip", HANDLER.format(at_start=at_start, at_call=at_call))
+def bench(tmp_path: Path, work: Path, at_start: str = "", at_call: str = "pass", status: int = 200) -> local.Bench:
+    archive = package(
+        tmp_path / "f.zip", HANDLER.replace("PAGE_STATUS", str(status)).format(at_start=at_start, at_call=at_call)
+    )
     try:
         return local.prepare(archive, CONFIG, work)
     except local.Skip as reason:
@@ -369,6 +375,7 @@ def test_a_function_is_measured_under_the_real_emulator(tmp_path: Path, work: Pa
     assert figures["frames_per_beat"] == 4
     assert 5 < figures["resident_mb"] < 64
     assert 0 < figures["init_seconds"] < figures["cold_answer_seconds"]
+    assert figures["page_seconds"] > 0
     if figures["cpu_by"] == "quota":
         assert figures["survives_with_less"] is True
         assert 1 < figures["cgroup_peak_mb"] <= 128
@@ -390,6 +397,17 @@ def test_a_function_that_wants_too_much_memory(tmp_path: Path, work: Path) -> No
     with group, local.unpacked(prepared, group), running(prepared.setting, group, prepared.mounts) as function:
         local.seconds(function, 8)
         assert 96 < function.resident_mb() < 128
+
+
+@pytest.mark.slow
+def test_a_function_without_its_page(tmp_path: Path, work: Path) -> None:
+    prepared = bench(tmp_path, work, status=404)
+    with (
+        pytest.raises(InputError, match=r"did not answer GET / with its page: \{'statusCode': 404"),
+        local.unpacked(prepared, None),
+        running(prepared.setting, None, prepared.mounts) as function,
+    ):
+        local.page(function)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Measures the zip on this machine: cold starts, memory, and time a frame with and without Lambda's share of a CPU."""
 
+import base64
 import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -33,6 +35,13 @@ LARGE: dict[str, Any] = {
     "prompt": [list(range(21 + at % 2, 109, 2)) for at in range(181)],
     "include_prompt": True,
     "frames": 4,
+}
+# A browser that asks the function's URL for the page.
+PAGE: dict[str, Any] = {
+    "version": "2.0",
+    "rawPath": "/",
+    "headers": {"accept-encoding": "gzip"},
+    "requestContext": {"http": {"method": "GET", "path": "/"}},
 }
 
 
@@ -146,7 +155,7 @@ def unpacked(bench: Bench, group: ControlGroup | None) -> Iterator[None]:
 
 
 def measure(bench: Bench, group: ControlGroup | None, frames: int, share: float) -> dict[str, float | None]:
-    """A cold start, one with the files in the page cache, and what frames and a piece of `frames` frames then take.
+    """A cold start, one with the files in the page cache, and what then frames, a piece of `frames` and the page take.
 
     Times with `share` of a CPU are calculated where there is no group.
     """
@@ -167,6 +176,7 @@ def measure(bench: Bench, group: ControlGroup | None, frames: int, share: float)
                 throttled, piece = per_frame(function), seconds(function, frames)
             else:
                 throttled, piece = free / share, piece / share
+            shown = page(function) / (1 if group else share)
             large(function)
             resident, peak = function.resident_mb(), group.peak() if group else None
     return {
@@ -176,6 +186,7 @@ def measure(bench: Bench, group: ControlGroup | None, frames: int, share: float)
         "ms_per_frame": free * 1000,
         "throttled_ms_per_frame": throttled * 1000,
         f"compose_{PIECE}_beats_seconds": piece,
+        "page_seconds": shown,
         "resident_mb": resident,
         "cgroup_peak_mb": None if peak is None else peak / MIB,
     }
@@ -204,6 +215,20 @@ def seconds(function: Function, frames: int) -> float:
     answer, spent = function.invoke({"frames": frames, "seed": SEED, "temperature": 0.9})
     if answer.get("frames") != frames or "error" in answer:
         raise InputError(f"the function did not compose {frames} frames: {str(answer)[:200]}")
+    return spent
+
+
+def page(function: Function) -> float:
+    """Seconds until the page is there. Raises InputError where it is no HTML that the browser may run."""
+    answer, spent = function.invoke(PAGE)
+    try:
+        html = gzip.decompress(base64.b64decode(answer["body"])).decode()
+        whole = answer["statusCode"] == 200 and html.rstrip().endswith("</html>")
+        allowed = "script-src 'sha256-" in answer["headers"]["content-security-policy"]
+    except (KeyError, TypeError, ValueError, OSError, EOFError):
+        whole = allowed = False
+    if not (whole and allowed):
+        raise InputError(f"the function did not answer GET / with its page: {str(answer)[:200]}")
     return spent
 
 
