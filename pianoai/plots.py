@@ -44,11 +44,13 @@ def page(root: Path) -> str:
 
 def section(title: str, pictures: list[bytes]) -> str:
     """A heading and PNG pictures below it."""
-    shown = "\n".join(
-        f'<img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(each).decode()}">'
-        for each in pictures
-    )
+    shown = "\n".join(embedded(each, title) for each in pictures)
     return f"<h2>{html.escape(title)}</h2>\n{shown}"
+
+
+def embedded(png: bytes, shows: str) -> str:
+    """A PNG as a part of a page, and what it shows in words."""
+    return f'<img alt="{html.escape(shows)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
 
 
 def curves(root: Path, axes: dict[str, Any]) -> bytes:

@@ -17,12 +17,13 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from pianoai import rendering
-from pianoai.plots import curves
+from pianoai.plots import curves, embedded
 from pianoai.runtime import midi
 from pianoai.runtime.errors import InputError
 from pianoai.summary import MODELS, on_lambda, read
 
 BODY, REPORT = Path("plots/report.html"), Path("report.html")
+LISTEN = Path("plots/listen.mp3")  # the first continuation of the model that was chosen
 MARK = "<!--MEASURED-->"
 HEARD = 2  # of the prompts: what is small enough to send
 TRAINED = MODELS[1:]
@@ -144,9 +145,7 @@ def table(rows: list[list[str]], heads: list[str], chosen: int | None = None) ->
 
 def figure(png: bytes, caption: str) -> str:
     """A PNG and what it shows."""
-    source = base64.b64encode(png).decode("ascii")
-    picture = f'<img alt="{text(caption)}" src="data:image/png;base64,{source}">'
-    return f"<figure>{picture}<figcaption>{text(caption)}</figcaption></figure>"
+    return f"<figure>{embedded(png, caption)}<figcaption>{text(caption)}</figcaption></figure>"
 
 
 def comparison(metrics: dict[str, Any], winner: str) -> str:
@@ -164,16 +163,19 @@ def listening(root: Path) -> str:
     for number in range(1, HEARD + 1):
         cells = [f"<td>{number}</td>"]
         for name in ("real", *TRAINED):
-            path = root / f"plots/samples/{name}-{number}.mid"
-            notes, tempo = midi.read(path)
-            data = rendering.mp3(rendering.sound(notes, tempo))
-            source = base64.b64encode(data).decode("ascii")
+            source = base64.b64encode(sample(root, name, number)).decode("ascii")
             label = f"prompt {number}, then {'the composer' if name == 'real' else name}"
             player = f'<audio controls preload="none" aria-label="{label}" src="data:audio/mpeg;base64,{source}">'
             cells.append(f"<td>{player}</audio></td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     heads = "".join(f"<th>{name}</th>" for name in ("prompt", "composer", *TRAINED))
     return f'<div class="wide"><table><tr>{heads}</tr>\n' + "\n".join(rows) + "</table></div>"
+
+
+def sample(root: Path, name: str, number: int) -> bytes:
+    """A prompt and how a model, or for `real` the composer, goes on, as MP3."""
+    notes, tempo = midi.read(root / f"plots/samples/{name}-{number}.mid")
+    return rendering.mp3(rendering.sound(notes, tempo))
 
 
 def training(root: Path) -> list[str]:
