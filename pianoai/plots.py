@@ -16,6 +16,14 @@ from ruamel.yaml import YAML
 from pianoai.runtime.errors import InputError
 
 PAGE = Path("plots/index.html")
+FEATURES = {  # of `pianoai.metrics.music`, and what their values are
+    "pitch_class": "pitch class, semitones above C",
+    "pitch_range": "lowest to highest note of a bar, semitones",
+    "polyphony": "notes that sound in a frame",
+    "note_length": "length of a note, frames",
+    "inter_onset": "from one onset to the next, frames",
+    "onset_density": "notes struck in a beat",
+}
 STYLE = "body{font-family:sans-serif;margin:2em auto;max-width:62em}img{max-width:100%}h2{margin-top:2em}"
 
 
@@ -34,7 +42,8 @@ def page(root: Path) -> str:
     parts = []
     for plot in YAML(typ="safe").load((root / "dvc.yaml").read_text("utf-8"))["plots"]:
         ((title, axes),) = plot.items()
-        parts.append(section(title, [curves(root, axes)]))
+        draw = features if axes["template"] == "features" else curves
+        parts.append(section(title, [draw(root, axes)]))
     for name in sorted({path.stem.rpartition("-")[0] for path in (root / "plots/samples").glob("*.png")}):
         pictures = sorted((root / "plots/samples").glob(f"{name}-*.png"))
         parts.append(section(f"{name}: prompts and continuations", [path.read_bytes() for path in pictures]))
@@ -58,10 +67,7 @@ def curves(root: Path, axes: dict[str, Any]) -> bytes:
     mpl.use("Agg")
     figure, panel = plt.subplots(figsize=(9, 4), layout="constrained")
     for name, columns in axes["y"].items():
-        try:
-            table = pd.read_csv(root / name)
-        except FileNotFoundError:
-            raise InputError(f"{name}: not found; run `dvc repro`, which writes it") from None
+        table = read(root, name)
         for column in [columns] if isinstance(columns, str) else columns:
             label = Path(name).stem + ("" if isinstance(columns, str) else f" {column}")
             panel.plot(table[axes["x"]], table[column], label=label, marker="." if len(table) < 20 else "")
@@ -70,6 +76,39 @@ def curves(root: Path, axes: dict[str, Any]) -> bytes:
     panel.set(xlabel=axes["x"], ylabel=textwrap.fill(axes["y_label"], 34))
     panel.grid(alpha=0.3)
     panel.legend()
+    return drawn(figure)
+
+
+def features(root: Path, axes: dict[str, Any]) -> bytes:
+    """A PNG: a row for each feature, a column for each table under `y`; shares of continuations over real music's."""
+    mpl.use("Agg")
+    tables = {name: read(root, name) for name in axes["y"]}
+    size = (4 * len(tables), 2.2 * len(FEATURES))
+    figure, panels = plt.subplots(len(FEATURES), len(tables), figsize=size, layout="constrained", sharey="row")
+    for row, (feature, values) in zip(panels, FEATURES.items(), strict=True):
+        for panel, (name, table) in zip(row, tables.items(), strict=True):
+            part = table[table["feature"] == feature]
+            real = panel.bar(part["value"], part["real"], width=1.0, color="#bbbbbb")
+            (line,) = panel.step(part["value"], part[axes["y"][name]], where="mid", color="#204a87")
+            panel.set_xlabel(values)
+            panel.xaxis.get_major_locator().set_params(integer=True)
+        row[0].set_ylabel(axes["y_label"])
+    for panel, name in zip(panels[0], tables, strict=True):
+        panel.set_title(Path(name).stem)
+    figure.legend([real, line], ["real music", "continuations"], loc="outside upper center", ncols=2)
+    return drawn(figure)
+
+
+def read(root: Path, name: str) -> pd.DataFrame:
+    """The table of a plot. Raises InputError where it is missing."""
+    try:
+        return pd.read_csv(root / name)
+    except FileNotFoundError:
+        raise InputError(f"{name}: not found; run `dvc repro`, which writes it") from None
+
+
+def drawn(figure: Any) -> bytes:
+    """A figure of Matplotlib as a PNG, the same for the same figure."""
     out = io.BytesIO()
     figure.savefig(out, dpi=90, metadata={"Software": None})
     plt.close(figure)

@@ -5,8 +5,7 @@ The stage `report` writes the body, which is the same for the same results; `mak
 
 import base64
 import html
-import importlib.metadata
-import io
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,35 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 from ruamel.yaml import YAML
+from tqdm import tqdm
 
 from pianoai import rendering
-from pianoai.plots import curves, embedded
+from pianoai.plots import curves, drawn, embedded, features
 from pianoai.runtime import midi
 from pianoai.runtime.errors import InputError
 from pianoai.summary import MODELS, on_lambda, read
+from pianoai.verification.limits import PIECE, SPARE_MB, stale
 
 BODY, REPORT = Path("plots/report.html"), Path("report.html")
 LISTEN = Path("plots/listen.mp3")  # the first continuation of the model that was chosen
 MARK = "<!--MEASURED-->"
 HEARD = 2  # of the prompts: what is small enough to send
 TRAINED = MODELS[1:]
-NAMED = ("torch", "pytorch-lightning", "numpy", "pandas", "scikit-learn", "pypianoroll", "music21", "symusic", "dvc")
+NAMED = (  # what decides the bytes of data, models, pictures and sound
+    "torch",
+    "pytorch-lightning",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "pypianoroll",
+    "music21",
+    "symusic",
+    "matplotlib",
+    "midirenderer",
+    "soundfile",
+    "pretty_midi",
+    "dvc",
+)
 ROWS = {  # what of each model's metrics is in the table: where it stands, and how it is written
     "nll, validation": ("valid", "nll", "{:.3f}"),
     "nll, test": ("test", "nll", "{:.3f}"),
@@ -36,10 +51,38 @@ ROWS = {  # what of each model's metrics is in the table: where it stands, and h
     "F1 of onsets": ("valid", "onset_f1", "{:.3f}"),
     "overlap with real music": ("music", "overlap", "{:.3f}"),
     "Fréchet distance of bars": ("music", "frechet", "{:.2f}"),
-    "memorised passages, %": ("music", "memorised", "{:.2%}"),
+    "memorised passages": ("music", "memorised", "{:.2%}"),
     "density beside real music's": ("stability", "density_ratio", "{:.2f}"),
+    "stands still for over 4 beats": ("stability", "standstill", "{:.2%}"),
+    "silent for over 4 beats": ("stability", "long_silence", "{:.2%}"),
     "parameters": ("complexity", "parameters", "{:,}"),
     "multiply-adds a frame": ("complexity", "multiply_adds", "{:,}"),
+}
+MEASURED = {  # what of metrics/lambda.json is in the table, where it was measured, and how it is written
+    "measured on": ("measured_on", "{}"),
+    "memory of the function, MB": ("memory_mb", "{}"),
+    "cold start, seconds": ("init_seconds", "{:.2f}"),
+    "start with its files cached, seconds": ("init_cached_seconds", "{:.2f}"),
+    "cold start and one frame, seconds": ("cold_answer_seconds", "{:.2f}"),
+    "a frame with Lambda's share of a CPU, ms": ("throttled_ms_per_frame", "{:.1f}"),
+    "a frame with a whole CPU, ms": ("ms_per_frame", "{:.2f}"),
+    f"{PIECE} beats with Lambda's share, seconds": (f"compose_{PIECE}_beats_seconds", "{:.1f}"),
+    "the page with Lambda's share, seconds": ("page_seconds", "{:.2f}"),
+    "resident, MB": ("resident_mb", "{:.1f}"),
+    "peak with files in the page cache, MB": ("cgroup_peak_mb", "{:.1f}"),
+    "most memory that Lambda saw used, MB": ("max_memory_used_mb", "{}"),
+    f"survives with {SPARE_MB} MB less": ("survives_with_less", "{}"),
+}
+AGREEMENT = {  # of metrics/export.json
+    "weights are stored as": ("weights", "{}"),
+    "which costs, nats a frame": ("rounding_nll", "{:.6f}"),
+    "frames of real music that probabilities were compared in": ("frames", "{:,}"),
+    "largest difference, TorchScript": ("difference_torchscript", "{:.1e}"),
+    "largest difference, NumPy runtime": ("difference_runtime", "{:.1e}"),
+    "largest difference, NumPy runtime reading in chunks": ("difference_reading", "{:.1e}"),
+    "frames drawn": ("frames_drawn", "{:,}"),
+    "largest difference while drawing": ("difference_drawing", "{:.1e}"),
+    "frames drawn with other notes": ("frames_different", "{}"),
 }
 # As in dvc.yaml, which cannot be a dependency.
 CURVES: dict[str, dict[str, Any]] = {
@@ -64,13 +107,19 @@ CURVES: dict[str, dict[str, Any]] = {
         "y_label": "precision, sounding pitches, validation",
     },
 }
+FEATURES: dict[str, Any] = {
+    "x": "value",
+    "y": {f"plots/music/{name}.csv": "generated" for name in TRAINED},
+    "y_label": "share",
+}
 STYLE = """
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem }
 img { max-width: 100%; background: #fff } h2 { margin-top: 2.5rem } audio { width: 100%; min-width: 12rem }
 table { border-collapse: collapse } th, td { text-align: right; padding: .25rem .75rem; border-bottom: 1px solid #8885 }
 th:first-child, td:first-child { text-align: left } .chosen { font-weight: 700 } figure { margin: 1rem 0 }
-pre { overflow-x: auto; padding: 1rem; border: 1px solid #8885; font-size: .8rem } .wide { overflow-x: auto }
+pre { overflow-x: auto; padding: 1rem; border: 1px solid #8885; font-size: .8rem }
+.wide { overflow-x: auto; margin: 1rem 0 }
 """
 
 
@@ -88,31 +137,53 @@ def main() -> int:
 
 def body(root: Path) -> str:
     """The report of the project in `root`, without what was measured. Raises InputError where something is missing."""
+    try:
+        parts = sections(root)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: not found; run `make repro` first") from None
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>PianoAI</title>'
+    head += f"<style>{STYLE}</style>"
+    return f"<!DOCTYPE html>\n<html lang=en><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+
+
+def sections(root: Path) -> list[str]:
+    """What is between the head and the end of a report."""
     metrics = {name: read(root / f"metrics/{name}.json") for name in MODELS}
     chosen = read(root / "metrics/selection.json")
     parameters = (root / "params.yaml").read_text("utf-8")
     values = YAML(typ="safe").load(parameters)
-    beats = values["evaluate"]["prompt"] / values["roll"]["frames_per_beat"]
-    parts = [
+    per_beat = values["roll"]["frames_per_beat"]
+    return [
         "<h1>PianoAI: the models, compared</h1>",
         f"<p>{text('Chosen: {winner}: {reason}.'.format(**chosen))} Scores are in nats a frame, lower is likelier. The"
         " test split is reported and was never chosen on.</p>",
         comparison(metrics, chosen["winner"]),
-        f"<h2>To hear</h2><p>The same prompt of {beats:g} beats, continued by the composer and by each model.</p>",
+        "<p>Real music is what followed the prompts of the continuations; its overlap and distance are of every other"
+        " passage against the rest, since passages differ as well.</p>",
+        f"<h2>To hear</h2><p>The same prompt of {values['evaluate']['prompt'] / per_beat:g} beats, continued by the"
+        " composer and by each model.</p>",
         listening(root),
-        "<h2>To see</h2>",
+        "<h2>To see</h2><p>The same prompts, and the line where they end.</p>",
         *(
-            figure((root / f"plots/samples/{name}-1.png").read_bytes(), f"{name}: above the model, below the composer")
+            figure(
+                (root / f"plots/samples/{name}-{number}.png").read_bytes(),
+                f"{name}, prompt {number}: above the model, below the composer",
+            )
+            for number in range(1, HEARD + 1)
             for name in TRAINED
         ),
         "<h2>Training</h2>",
         *training(root),
         "<h2>What the music is like</h2><p>How often each value of six features occurs in the continuations of the"
-        " validation split's prompts, and in what really followed them (grey).</p>",
-        figure(features(root), "Features of continuations and of real music"),
+        f" validation split's prompts, and in what really followed them. A beat has {per_beat} frames, and a bar four"
+        " beats; a feature's last value stands for what is above it, too.</p>",
+        figure(features(root, FEATURES), "features of continuations and of real music"),
         "<h2>How small it can be</h2>",
+        figure(sizes(metrics), "Likelihood against parameters, of the models of this run"),
         figure(
-            (root / "docs/grid.png").read_bytes(), "Likelihood against parameters, and against milliseconds a frame"
+            (root / "docs/grid.png").read_bytes(),
+            "Not of this run: sizes of the Transformer on the default corpus (docs/results.md), likelihood against"
+            " parameters, and against milliseconds a frame",
         ),
         "<h2>On a small function</h2>",
         MARK,
@@ -120,11 +191,8 @@ def body(root: Path) -> str:
         data(root),
         "<h2>Parameters and versions</h2>",
         f"<details><summary>params.yaml</summary><pre>{text(parameters)}</pre></details>",
-        table([[name, importlib.metadata.version(name)] for name in NAMED], ["library", "version"]),
+        table(versions(root), ["library", "version in requirements.lock"]),
     ]
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>PianoAI</title>'
-    head += f"<style>{STYLE}</style>"
-    return f"<!DOCTYPE html>\n<html lang=en><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
 
 
 def text(content: str) -> str:
@@ -149,12 +217,33 @@ def figure(png: bytes, caption: str) -> str:
 
 
 def comparison(metrics: dict[str, Any], winner: str) -> str:
-    """The models side by side, the copy baseline first."""
+    """The models side by side, the copy baseline first, and what real music has of the same."""
+    of_music, of_stability = (metrics[winner][block] for block in ("music", "stability"))
+    real = of_music["real"] | {key.removeprefix("real_"): of_stability[key] for key in of_stability if "real_" in key}
     rows = [
-        [name, *(form.format(metrics[model][block][key]) for model in MODELS)]
+        [
+            name,
+            *(form.format(metrics[model][block][key]) for model in MODELS),
+            form.format(real[key]) if key in real else "",
+        ]
         for name, (block, key, form) in ROWS.items()
     ]
-    return table(rows, ["", *MODELS], 1 + MODELS.index(winner))
+    return table(rows, ["", *MODELS, "real music"], 1 + MODELS.index(winner))
+
+
+def sizes(metrics: dict[str, Any]) -> bytes:
+    """A PNG: likelihood on the validation split against parameters, a point for each model."""
+    mpl.use("Agg")
+    graph, panel = plt.subplots(figsize=(9, 4), layout="constrained")
+    points = [(blocks["complexity"]["parameters"], blocks["valid"]["nll"], name) for name, blocks in metrics.items()]
+    for at, (parameters, nll, name) in enumerate(sorted(points)):  # sides alternate, since models may be alike
+        panel.scatter(parameters, nll, color="#204a87")
+        side = {"ha": "right", "xytext": (-8, 0)} if at % 2 else {"ha": "left", "xytext": (8, 0)}
+        panel.annotate(f"{name} {nll:.3f}", (parameters, nll), textcoords="offset points", va="center", **side)
+    panel.set(xscale="log", xlabel="parameters", ylabel="nats a frame, validation")
+    panel.margins(0.2)
+    panel.grid(alpha=0.3)
+    return drawn(graph)
 
 
 def listening(root: Path) -> str:
@@ -162,7 +251,7 @@ def listening(root: Path) -> str:
     rows = []
     for number in range(1, HEARD + 1):
         cells = [f"<td>{number}</td>"]
-        for name in ("real", *TRAINED):
+        for name in tqdm(("real", *TRAINED), desc=f"rendering prompt {number}", unit="sample"):
             source = base64.b64encode(sample(root, name, number)).decode("ascii")
             label = f"prompt {number}, then {'the composer' if name == 'real' else name}"
             player = f'<audio controls preload="none" aria-label="{label}" src="data:audio/mpeg;base64,{source}">'
@@ -183,26 +272,6 @@ def training(root: Path) -> list[str]:
     return [figure(curves(root, axes), title) for title, axes in CURVES.items()]
 
 
-def features(root: Path) -> bytes:
-    """A PNG: a row for each feature, a column for each model; shares of continuations over those of real music."""
-    mpl.use("Agg")
-    tables = {name: pd.read_csv(root / f"plots/music/{name}.csv") for name in TRAINED}
-    names = list(dict.fromkeys(tables[TRAINED[0]]["feature"]))
-    size = (11, 2.1 * len(names))
-    grid, panels = plt.subplots(len(names), len(TRAINED), figsize=size, layout="constrained", sharey="row")
-    for row, feature in zip(panels, names, strict=True):
-        for panel, (model, found) in zip(row, tables.items(), strict=True):
-            part = found[found["feature"] == feature]
-            panel.bar(part["value"], part["real"], width=1.0, color="#bbbbbb")
-            panel.step(part["value"], part["generated"], where="mid", color="#204a87")
-            panel.set_title(f"{model}: {feature.replace('_', ' ')}", fontsize=9, loc="left")
-            panel.tick_params(labelsize=7)
-    out = io.BytesIO()
-    grid.savefig(out, dpi=80, metadata={"Software": None})
-    plt.close(grid)
-    return out.getvalue()
-
-
 def data(root: Path) -> str:
     """How much music there is in each split, what was left out, and what was skipped."""
     splits = read(root / "metrics/data.json")
@@ -220,12 +289,42 @@ def data(root: Path) -> str:
     return table(rows, ["", "train", "validation", "test"]) + f"<p>{said}</p>{listed}"
 
 
+def versions(root: Path) -> list[list[str]]:
+    """The libraries NAMED with the versions that are pinned."""
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", (root / "requirements.lock").read_text("utf-8"), re.M))
+    return [[name, pinned[name]] for name in NAMED]
+
+
 def measured(metrics: Path) -> str:
-    """What running the zip and the stages cost, as HTML; a sentence where nobody has measured this zip."""
-    package, timings = read(metrics / "package.json"), read(metrics / "timings.json")
-    said = on_lambda(metrics / "lambda.json", package)
-    rows = [[name, f"{cost['seconds']:.0f}", f"{cost['peak_mb']:,.0f}"] for name, cost in timings.items()]
-    return f"<p>{text(said)}.</p>" + table(rows, ["stage", "seconds", "peak memory, MB"])
+    """What the zip holds, and what running it and the stages cost; of another zip than this nothing is said."""
+    package, agreement, timings = (read(metrics / f"{name}.json") for name in ("package", "export", "timings"))
+    path = metrics / "lambda.json"
+    found = read(path) if path.exists() else None
+    weight = [
+        [name, f"{package[key] / 1e6:.1f}"] for name, key in (("zip", "zip_bytes"), ("unpacked", "content_bytes"))
+    ]
+    spent = [[name, f"{cost['seconds']:.0f}", f"{cost['peak_mb']:,.0f}"] for name, cost in timings.items()]
+    return "\n".join(
+        [
+            f"<p>{text(on_lambda(path, package))}.</p>",
+            "" if found is None or stale(found, package) else table(listed(found, MEASURED), ["the function", ""]),
+            table(weight, ["lambda_pkg/function.zip", "MB"]),
+            "<p>What runs there beside PyTorch: probabilities of a frame's notes, and the notes drawn.</p>",
+            table(listed(agreement, AGREEMENT), ["agreement", ""]),
+            "<h2>What the stages took</h2><p>When each last ran.</p>",
+            table(spent, ["stage", "seconds", "peak memory, MB"]),
+        ]
+    )
+
+
+def listed(figures: dict[str, Any], rows: dict[str, tuple[str, str]]) -> list[list[str]]:
+    """Rows of a table of figures, without those that were not measured."""
+    written = {True: "yes", False: "no"}
+    return [
+        [name, written[value] if isinstance(value, bool) else form.format(value)]
+        for name, (key, form) in rows.items()
+        if (value := figures.get(key)) is not None
+    ]
 
 
 if __name__ == "__main__":
