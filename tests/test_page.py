@@ -272,7 +272,9 @@ def test_what_is_played_before_the_function_is_awake_is_kept_once(page: Page, se
     page.keyboard.press("d")
     expect(page.locator("#download")).to_be_enabled(timeout=5000)
     held[0].continue_()
-    expect(page.locator("#status")).to_have_text("The link was not opened, since you have begun to play.")
+    expect(page.locator("#status")).to_have_text(
+        "The link was not opened, since you have begun to play: the browser's Back leads to it."
+    )
     assert [pitch for _, _, pitch, _ in downloaded(page)[0]] == [64]
 
 
@@ -285,7 +287,7 @@ def test_a_continuation_stays_until_another_is_there(page: Page, server: Server)
     expect(page.locator("#status")).to_have_text("8 beats with seed 11.")
     page.route("**/generate", lambda route: route.abort())
     page.click("#again")
-    expect(page.locator("#status")).to_contain_text("No answer from the function")
+    expect(page.locator("#status")).to_contain_text("No answer from the server")
     assert downloaded(page)[0] == expected(8, 11)
     # What is only on its way is all that undoing takes back.
     page.unroute("**/generate")
@@ -327,7 +329,7 @@ def test_undo_in_the_middle_loses_nothing_else(page: Page, server: Server) -> No
     page.route("**/generate", hold)
     page.click("#continue")
     expect(page.locator("#position")).to_contain_text("of 10")
-    expect(page.locator("#status")).to_have_text("Waiting for the function, which may be waking up …", timeout=5000)
+    expect(page.locator("#status")).to_have_text("Composing … 8 of 32 beats")
     page.click("#undo")
     expect(page.locator("#continue")).to_have_text("Continue")
     assert downloaded(page)[0] == sorted(make_notes(PROMPT).tolist())
@@ -353,7 +355,15 @@ def test_try_again_and_variations(page: Page, server: Server) -> None:
     page.click("#again")
     expect(page.locator("#status")).not_to_have_text("8 beats with seed 11.")
     expect(page.locator("#status")).to_contain_text("8 beats with seed")
-    assert downloaded(page)[0] != expected(8, 11)
+    other = downloaded(page)[0]
+    assert other != expected(8, 11)
+    # The first is there again, and so is the other.
+    page.click("#undo")
+    assert downloaded(page)[0] == expected(8, 11)
+    page.keyboard.press("Control+Shift+Z")
+    assert downloaded(page)[0] == other
+    expect(page.locator("#redo")).to_be_disabled()
+    page.click("#undo")
     page.click("#undo")
     page.fill("#seed", "")
     page.click("#vary")
@@ -434,28 +444,28 @@ def test_refusals_and_a_function_that_is_busy_or_away(page: Page, server: Server
     visit(page, server)
     drop(page, "song.mid", b"RIFF, not MIDI")
     expect(page.locator("#status")).to_have_text("song.mid is not a MIDI file that counts in beats, or a damaged one.")
-    # More notes in what is heard than a request can hold: the function's own words are shown.
-    crowd = make_notes([(tick, 1, 21 + at, 64) for tick in range(200) for at in range(50)])
-    drop(page, "crowd.mid", midi.write(crowd))
+    # What the function says of a request is shown in its own words.
+    refusal = {"error": "prompt is strange", "field": "prompt", "hint": "send another"}
+    page.route("**/generate", lambda route: route.fulfill(status=400, json=refusal))
+    drop(page, "prompt.mid", prompt_file())
     page.click("#continue")
-    expect(page.locator("#status")).to_have_text(
-        "The function refused (413): the body is over 262144 bytes; send less: of a long prompt only the end is heard."
-    )
+    expect(page.locator("#status")).to_have_text("The server refused (400): prompt is strange; send another.")
     assert "bad" in (page.locator("#status").get_attribute("class") or "")
     picture(page, "refused")
 
+    page.unroute("**/generate")
     answers = [503, 429]
     page.route("**/generate", lambda route: route.fulfill(status=answers.pop(0)) if answers else route.continue_())
     page.click("#new")
     set_length(page, 8)
     page.click("#continue")
-    expect(page.locator("#status")).to_have_text("The function is busy (503); trying again in 1 s …")
-    expect(page.locator("#status")).to_have_text("The function is busy (429); trying again in 2 s …", timeout=10_000)
+    expect(page.locator("#status")).to_have_text("The server is busy (503); trying again in 1 s …")
+    expect(page.locator("#status")).to_have_text("The server is busy (429); trying again in 2 s …", timeout=10_000)
     expect(page.locator("#status")).to_contain_text("8 beats with seed", timeout=10_000)
     page.unroute("**/generate")
     page.route("**/generate", lambda route: route.abort())
     page.click("#continue")
-    expect(page.locator("#status")).to_contain_text("No answer from the function")
+    expect(page.locator("#status")).to_contain_text("No answer from the server")
     assert len(downloaded(page)[0]) > 0  # nothing was lost
 
 
@@ -473,7 +483,7 @@ def test_notes_of_drums_and_beyond_the_keyboard_are_counted(page: Page, server: 
     assert len(smf.parse(data)[2]) == 2
     visit(page, server)
     drop(page, "band.mid", data)
-    expect(page.locator("#status")).to_have_text("band.mid: 1 notes; 2 of drums or beyond a piano's keys are left out.")
+    expect(page.locator("#status")).to_have_text("band.mid: 1 note; 2 of drums or beyond a piano's keys are left out.")
     assert downloaded(page)[0] == [(0, 24, 60, 64)]
 
 
@@ -587,8 +597,8 @@ def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(page: Page, 
         if found in reached:
             break
         reached.append(found)
-    wanted = ["roll", "rewind", "play", "loop", "undo", "new", "continue", "vary", "length", "temperature", "tempo"]
-    wanted += ["seed", "dice", "lower", "higher", "open", "download", "link", "connect"]
+    wanted = ["roll", "rewind", "play", "loop", "undo", "new", "lower", "higher", "continue", "vary", "length"]
+    wanted += ["temperature", "tempo", "seed", "dice", "open", "download", "link", "connect"]
     assert [name for name in reached if name] == wanted
     nameless = page.evaluate(
         """[...document.querySelectorAll('button, input, canvas, [role]')]

@@ -19,10 +19,10 @@ export async function* compose(base: Piece, run: Run, report: Report, signal: Ab
     const fields = { ...before, ...(done ? {} : { seed: run.seed }), frames, temperature: run.temperature };
     report(`Composing … ${done} of ${run.beats} beats`);
     const answer = await ask<Answer>("generate", fields, report, signal);
-    if (!answer.frames) throw new Failure("The function had no time to compose; try again with less before it.");
+    if (!answer.frames) throw new Failure("The server had no time to compose; try again with less before it.");
     left -= answer.frames;
     piece = withDrawn(piece, answer.notes, answer.frames / grid.framesPerBeat, answer.state);
-    yield withStep(piece, { ...run, beats: piece.beats - base.beats });
+    yield withStep(piece, { ...run, beats: piece.beats - base.beats }, base);
   }
 }
 

@@ -9,6 +9,8 @@ export interface Hands {
 }
 
 const VELOCITY = 80; // of keys that do not feel how hard they are struck
+const TAP = 300; // milliseconds for which a key is down that a screen reader presses
+const PEDAL = 64; // number of the controller that sustains
 // By place, so that every layout of letters is the same: one row for the white keys, and that above it for the black ones.
 const PLACES = [
   ..."KeyA KeyW KeyS KeyE KeyD KeyF KeyT KeyG KeyY KeyH KeyU KeyJ KeyK KeyO KeyL KeyP Semicolon".split(" "),
@@ -31,6 +33,7 @@ export class Keyboard {
     new ResizeObserver(() => this.build()).observe(place);
     place.addEventListener("pointerdown", (event) => this.touch(event));
     place.addEventListener("pointermove", (event) => this.slide(event));
+    place.addEventListener("click", (event) => this.tap(event));
     for (const name of ["pointerup", "pointercancel"] as const) {
       window.addEventListener(name, (event) => this.let(event.pointerId));
     }
@@ -39,8 +42,7 @@ export class Keyboard {
 
   /** Moves the keys by octaves. */
   shift(octaves: number): void {
-    const most = HIGHEST - (HIGHEST % 12) - 12 * (this.octaves - 1);
-    this.first = Math.min(Math.max(LOWEST - (LOWEST % 12), this.first + 12 * octaves), most);
+    this.first += 12 * octaves;
     this.build();
   }
 
@@ -70,8 +72,8 @@ export class Keyboard {
     const octaves = Math.max(1, Math.min(7, Math.floor(this.place.clientWidth / (7 * NARROWEST))));
     if (!this.octaves && octaves === 1) this.first += 12;
     this.octaves = octaves;
-    const last = Math.min(this.first + 12 * this.octaves, HIGHEST + 1);
-    const pitches = Array.from({ length: last - this.first }, (_, at) => this.first + at);
+    this.first = Math.min(Math.max(LOWEST - (LOWEST % 12), this.first), HIGHEST - 12 * octaves); // from C to C
+    const pitches = Array.from({ length: 12 * octaves + 1 }, (_, at) => this.first + at);
     const whites = pitches.filter((pitch) => !isBlack(pitch)).length;
     this.keys.clear();
     let white = 0;
@@ -82,7 +84,11 @@ export class Keyboard {
       key.dataset["pitch"] = String(pitch);
       key.style.left = `${((white - (black ? 0.3 : 0)) / whites) * 100}%`;
       key.style.width = `${((black ? 0.6 : 1) / whites) * 100}%`;
-      if (pitch % 12 === 0) key.textContent = `C${pitch / 12 - 1}`;
+      key.setAttribute("role", "button");
+      key.setAttribute("aria-label", name(pitch));
+      const letter = document.createElement("kbd");
+      letter.textContent = PLACES[pitch - this.letters]?.replace("Key", "").replace("Semicolon", ";") ?? "";
+      key.append(letter, pitch % 12 ? "" : name(pitch));
       key.classList.toggle("missing", pitch < LOWEST);
       if (!black) white += 1;
       this.keys.set(pitch, key);
@@ -94,7 +100,16 @@ export class Keyboard {
     const pitch = pitchAt(event);
     if (pitch === null || event.button !== 0) return;
     event.preventDefault();
+    if (document.activeElement instanceof HTMLInputElement) document.activeElement.blur(); // letters are keys again
     this.hold(event.pointerId, pitch);
+  }
+
+  /** What presses a key without touching it, such as a screen reader. */
+  private tap(event: MouseEvent): void {
+    const pitch = pitchOf(event.target);
+    if (event.detail > 0 || pitch === null) return;
+    this.hold("tap", pitch);
+    setTimeout(() => this.let("tap"), TAP);
   }
 
   private slide(event: PointerEvent): void {
@@ -123,28 +138,75 @@ export class Keyboard {
 }
 
 function pitchAt(event: PointerEvent): number | null {
-  const key = document.elementFromPoint(event.clientX, event.clientY)?.closest<HTMLElement>(".key");
+  return pitchOf(document.elementFromPoint(event.clientX, event.clientY));
+}
+
+function pitchOf(target: EventTarget | null): number | null {
+  const key = target instanceof Element ? target.closest<HTMLElement>(".key") : null;
   return key?.dataset["pitch"] === undefined ? null : Number(key.dataset["pitch"]);
 }
 
+function name(pitch: number): string {
+  return `${"C C# D D# E F F# G G# A A# B".split(" ")[pitch % 12]}${Math.floor(pitch / 12) - 1}`;
+}
+
 let access: MIDIAccess | null = null;
+const devices = new Map<MIDIInput, Device>();
 
 /** Listens to every MIDI keyboard there is, and tells their names. Throws where the browser refuses. */
 export async function connect(hands: Hands, changed: (names: string[]) => void): Promise<void> {
   access ??= await navigator.requestMIDIAccess();
   const { inputs: all } = access;
   const listen = (): void => {
-    const inputs = [...all.values()];
-    for (const input of inputs) input.onmidimessage = (event) => message(event, hands);
+    const inputs = [...all.values()].filter((input) => input.state !== "disconnected");
+    for (const [input, device] of devices) {
+      if (inputs.includes(input)) continue;
+      device.letAll(); // nobody tells any more that its keys are up
+      devices.delete(input);
+    }
+    for (const input of inputs) {
+      const device = devices.get(input) ?? new Device(hands);
+      devices.set(input, device);
+      input.onmidimessage = (event) => device.hear(event.data ?? new Uint8Array());
+    }
     changed(inputs.map((input) => input.name ?? "MIDI keyboard"));
   };
   access.onstatechange = listen;
   listen();
 }
 
-function message(event: MIDIMessageEvent, hands: Hands): void {
-  const [status = 0, pitch = 0, velocity = 0] = event.data ?? [];
-  if (pitch < LOWEST || pitch > HIGHEST) return;
-  if (status >> 4 === 9 && velocity > 0) hands.press(pitch, velocity);
-  else if (status >> 4 === 8 || status >> 4 === 9) hands.release(pitch);
+/** A MIDI keyboard: its keys that are down, and those that its pedal holds. */
+class Device {
+  private readonly down = new Set<number>();
+  private readonly sustained = new Set<number>();
+  private pedal = false;
+
+  constructor(private readonly hands: Hands) {}
+
+  hear([status = 0, pitch = 0, value = 0]: Uint8Array): void {
+    const kind = status >> 4;
+    if (kind === 11 && pitch === PEDAL) return this.tread(value >= 64);
+    if (pitch < LOWEST || pitch > HIGHEST) return;
+    if (kind === 9 && value > 0) {
+      if (this.sustained.delete(pitch)) this.hands.release(pitch); // struck again
+      this.down.add(pitch);
+      this.hands.press(pitch, value);
+    } else if ((kind === 8 || kind === 9) && this.down.delete(pitch)) {
+      if (this.pedal) this.sustained.add(pitch);
+      else this.hands.release(pitch);
+    }
+  }
+
+  letAll(): void {
+    for (const pitch of this.down) this.hands.release(pitch);
+    this.down.clear();
+    this.tread(false);
+  }
+
+  private tread(down: boolean): void {
+    this.pedal = down;
+    if (down) return;
+    for (const pitch of this.sustained) this.hands.release(pitch);
+    this.sustained.clear();
+  }
 }

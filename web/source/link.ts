@@ -12,8 +12,9 @@ export interface Linked {
   readonly model: string; // the beginning of its checksum
 }
 
-/** The fragment for some steps, or null where it would be too long. */
+/** The fragment for some steps, or null where it would be too long, or would have too much composed. */
 export function write({ steps, tempo, model }: Linked): string | null {
+  if (composed(steps) > MOST_BEATS) return null;
   const parts = steps.map((step) =>
     step.kind === "prompt" ? `p${pack(step.notes)}` : `r${step.seed}_${step.beats}_${step.temperature}`,
   );
@@ -30,12 +31,16 @@ export function read(fragment: string): Linked | null {
     const tempo = Number(fields.get("t"));
     if (!(tempo >= 20 && tempo <= 400)) throw new RangeError("tempo");
     const found = steps.split("~").map(step);
-    const beats = found.reduce((sum, each) => sum + (each.kind === "run" ? each.beats : 0), 0);
-    if (beats > MOST_BEATS) throw new RangeError("beats");
+    if (composed(found) > MOST_BEATS) throw new Failure(`The link asks for over ${MOST_BEATS} beats, which is too much.`);
     return { steps: found, tempo, model: fields.get("m") ?? "" };
-  } catch {
-    throw new Failure("The link is damaged.");
+  } catch (error) {
+    throw error instanceof Failure ? error : new Failure("The link is damaged.");
   }
+}
+
+/** Beats that the server would have to compose. */
+function composed(steps: readonly Step[]): number {
+  return steps.reduce((sum, step) => sum + (step.kind === "run" ? step.beats : 0), 0);
 }
 
 function step(text: string): Step {

@@ -11,11 +11,13 @@ import { ask, Failure, type Health } from "./server";
 import { Take } from "./take";
 
 const BEFORE = 4; // beats that are heard again before a continuation
-const MOST_FILE = 1_000_000; // bytes: reading takes the longer the more notes there are
+const MOST_FILE = 1_000_000; // bytes
+const MOST_NOTES = 10_000; // of a file: each is scheduled, and drawn in every frame
 const VARIATIONS = 3;
 const MODEL = 12; // digits of the model's checksum in a link
 const FAR = 8; // pixels after which a press on the roll is no click
 const SEAM = 0.01; // beats by which the transport may stop before the end
+const SILENT = "This browser keeps the page silent: touch it once more.";
 
 function element<T extends HTMLElement>(id: string): T {
   const found = document.getElementById(id);
@@ -40,22 +42,36 @@ const roll = new Roll(canvas);
 const hands = { press, release };
 const keyboard = new Keyboard(element("keys"), hands);
 const pressed = new Set<number>();
-const take = new Take(tempo, draw, (notes) => {
+const take = new Take(tempo, played, (notes) => {
+  const from = piece().beats;
   history_.push(withPrompt(piece(), notes));
   changed();
+  seek(from);
 });
+const cards: Card[] = []; // the variations, where some are offered
 let marker = 0; // beats: where playing begins
 let composing: Job | null = null; // the only one that may change or say anything
+let growing: Piece | null = null; // what it makes longer, as it is now
 let waiting = false; // the music has come to an end that is still growing
-let drawing = false; // whether frames are drawn for as long as it plays
+let drawing = false; // whether frames are drawn for as long as something moves
 let following = true; // whether the roll keeps the head in sight, and nobody has moved it away
 let listening: Piece | null = null; // a variation that is heard in place of the piece
+let opening = false; // whether a link is being opened, which stays the address meanwhile
+let foreign = false; // whether the address is a link that somebody came with, and Back must lead to it
 let checksum = "";
 
 /** Music on its way. */
 interface Job {
   readonly abort: AbortController;
   begun: boolean; // whether some of it is there
+  quiet: boolean; // whether it must not begin to play by itself
+}
+
+/** A variation, as it is shown. */
+interface Card {
+  readonly article: HTMLElement;
+  readonly roll: Roll;
+  piece: Piece | null;
 }
 
 function piece(): Piece {
@@ -82,20 +98,29 @@ function fail(error: unknown): void {
 // Playing
 
 function play(from: number | null = null): void {
-  player.wake();
-  if (!shown().notes.length) return say("Nothing to play yet: press some keys, or let the network begin.");
+  wake();
+  take.end();
+  if (composing) composing.quiet = false;
+  const { notes, beats } = shown();
+  if (!notes.length) {
+    if (!composing) say(beats ? "Nothing but silence yet." : "Nothing to play yet: press some keys, or let the network begin.");
+    return;
+  }
   following = true;
   if (from !== null) player.seek(from);
-  else if (player.beat >= shown().beats) player.seek(marker < shown().beats ? marker : 0);
+  else if (player.beat >= beats) player.seek(marker < beats ? marker : 0);
   player.play();
-  if (!drawing) requestAnimationFrame(tick);
-  drawing = true;
-  draw();
-  setTimeout(() => player.awake || say("This browser keeps the page silent: touch it once more.", true), 1000);
+  move();
+  setTimeout(() => player.awake || say(SILENT, true), 1000);
+}
+
+function wake(): void {
+  void player.wake().then(() => status.textContent === SILENT && say(""));
 }
 
 function pause(): void {
   waiting = false;
+  if (composing) composing.quiet = true;
   player.pause();
   back();
 }
@@ -105,12 +130,13 @@ function ended(): void {
   if (player.playing) return; // somebody has begun anew meanwhile
   const { beats } = shown();
   if (player.beat < beats - SEAM) return play(player.beat);
-  if (composing !== null && listening === null) {
+  if (shown() === growing) {
     waiting = true;
     return draw();
   }
-  player.seek(marker < beats ? marker : 0);
   back();
+  player.seek(marker < shown().beats ? marker : 0);
+  draw();
 }
 
 /** From a variation to the piece. */
@@ -134,17 +160,28 @@ function loop(): void {
   player.loop(marker < shown().beats ? marker : 0, shown().beats, loopBox.checked && composing === null);
 }
 
+/** Draws frames for as long as something moves. */
+function move(): void {
+  if (!drawing) requestAnimationFrame(tick);
+  drawing = true;
+  draw();
+}
+
 function tick(): void {
-  drawing = player.playing;
+  drawing = player.playing || take.running;
   if (drawing) requestAnimationFrame(tick);
   draw();
 }
 
 function press(pitch: number, velocity: number): void {
-  player.wake();
+  wake();
   pressed.add(pitch);
   if (!player.press(pitch, velocity)) return;
-  if (player.playing || composing) return draw();
+  if (player.playing || composing) {
+    say(`Not recorded: ${player.playing ? "pause" : "stop"} first.`);
+    return draw();
+  }
+  if (!take.running) dismiss();
   following = true;
   take.press(pitch, velocity);
 }
@@ -156,13 +193,20 @@ function release(pitch: number): void {
   draw();
 }
 
+/** Something has changed about a take. */
+function played(): void {
+  buttons();
+  move();
+}
+
 // Composing
 
-/** Begins a job, in place of any other. */
-function begin(): Job {
+/** Begins a job, in place of any other, which may make a piece longer. */
+function begin(longer: Piece | null): Job {
   composing?.abort.abort();
+  composing = { abort: new AbortController(), begun: false, quiet: false };
+  growing = longer;
   waiting = false;
-  composing = { abort: new AbortController(), begun: false };
   buttons();
   return composing;
 }
@@ -176,19 +220,22 @@ function end(job: Job): void {
 
 function stop(): void {
   composing?.abort.abort();
-  composing = null;
+  composing = growing = null;
   waiting = false;
   buttons();
 }
 
 /** Lets a run grow, for as long as nothing else has taken its place; whether all of it is there in the end. */
-async function grow(base: Piece, run: Run, job: Job, found: (piece: Piece) => void): Promise<boolean> {
+async function grow(base: Piece, run: Run, job: Job, which: string, found: (piece: Piece) => void): Promise<boolean> {
   const report = (text: string): void => {
-    if (composing === job) say(text);
+    if (composing === job) say(which + text);
   };
+  let newest = base;
   try {
+    await meet(report, job.abort.signal);
     for await (const longer of compose(base, run, report, job.abort.signal)) {
       if (composing !== job) return false;
+      newest = longer;
       found(longer);
       job.begun = true;
     }
@@ -196,25 +243,36 @@ async function grow(base: Piece, run: Run, job: Job, found: (piece: Piece) => vo
     if (composing === job) fail(error);
     return false;
   }
-  report(`${run.beats} beats with seed ${run.seed}.`);
+  const silent = newest.notes.length === base.notes.length ? ", of silence" : "";
+  report(`${run.beats} beats with seed ${run.seed}${silent}.`);
   return composing === job;
 }
 
-/** A run after a piece, in place of what is there of it already; whether all of it is there in the end. */
+/** Asks once which model it is that plays. */
+async function meet(report: (text: string) => void, signal?: AbortSignal): Promise<void> {
+  if (checksum) return;
+  const { model } = await ask<Health>("health", null, report, signal);
+  checksum = model.sha256.slice(0, MODEL);
+  grid.framesPerBeat = model.frames_per_beat;
+}
+
+/** A run after a piece, which becomes the newest; whether all of it is there in the end. */
 async function go(base: Piece, run: Run, hear: boolean): Promise<boolean> {
   dismiss();
-  const job = begin();
-  const whole = await grow(base, run, job, (longer) => {
+  const other = piece() !== base; // than what is there now, which was another continuation
+  const job = begin(other ? null : base);
+  const whole = await grow(base, run, job, "", (longer) => {
     const first = !job.begun;
     const seam = shown().beats;
-    if (first && piece() === base) history_.push(longer);
+    if (first) history_.push(longer);
     else history_.grow(longer);
+    growing = longer;
     changed();
     if (!hear) return;
     if (waiting) {
       waiting = false;
       play(seam);
-    } else if (first && !player.playing) {
+    } else if (first && !job.quiet && (other || !player.playing)) {
       marker = Math.max(0, Math.floor(base.beats) - BEFORE);
       play(marker);
     }
@@ -228,71 +286,100 @@ function settings(seed: number): Run {
   return { kind: "run", seed, beats: Number(length.value), temperature: Number(temperature.value) };
 }
 
+/** The seed of the field; null for none, undefined for what is no seed, which is said. */
+function typed(): number | null | undefined {
+  const text = seedField.value.trim();
+  if (/^\d{0,15}$/.test(text)) return text ? Number(text) : null;
+  say("A seed is a whole number; leave it empty to have one drawn.", true);
+  return undefined;
+}
+
+/** Whether nothing is on its way, and there is more than one way to go on; where not, that is said. */
+function free(): boolean {
+  const only = settings(0).temperature === 0;
+  if (composing) say("Stop first: a continuation is on its way.", true);
+  else if (only) say("At temperature 0 there is one continuation alone; raise the temperature for others.", true);
+  return !composing && !only;
+}
+
 function onward(): void {
   if (composing) {
     stop();
-    if (!choices.querySelector("article button:enabled")) dismiss();
+    if (!cards.some((card) => card.piece)) dismiss();
     return say("Stopped.");
   }
-  const text = seedField.value.trim();
-  if (text && !/^\d{1,15}$/.test(text)) return say("A seed is a whole number; leave it empty to have one drawn.", true);
-  player.wake();
+  const seed = typed();
+  if (seed === undefined) return;
+  wake();
   take.end();
-  void go(piece(), settings(text ? Number(text) : newSeed()), true);
+  void go(piece(), settings(seed ?? newSeed()), true);
 }
 
 function again(): void {
   take.end();
-  if (piece().steps.at(-1)?.kind !== "run") return;
-  player.wake();
+  const { before, steps } = piece();
+  if (steps.at(-1)?.kind !== "run" || !before || !free()) return;
+  wake();
   pause();
-  void go(history_.before, settings(newSeed()), true);
+  void go(before, settings(newSeed()), true);
 }
 
 async function vary(): Promise<void> {
-  player.wake();
+  const seed = typed();
+  if (seed === undefined || !free()) return;
+  wake();
   take.end();
   dismiss();
   const base = piece();
-  const job = begin();
+  const job = begin(null);
   choices.hidden = false;
-  const close = button("None of these", dismiss);
+  const close = button("None of these", "None of these variations", dismiss);
   choices.append(close);
   for (let number = 1, whole = true; number <= VARIATIONS && whole && composing === job; number++) {
-    const card = document.createElement("article");
+    const run = settings(seed === null ? newSeed() : seed + number - 1);
     const small = document.createElement("canvas");
     small.setAttribute("role", "img");
     small.setAttribute("aria-label", `Variation ${number}`);
-    let candidate: Piece | null = null;
-    const listen = button("Listen", () => {
-      listening = candidate;
+    const article = document.createElement("article");
+    const card: Card = { article, roll: new Roll(small, { from: base.beats, beats: run.beats }), piece: null };
+    const listen = button("Listen", `Listen to variation ${number}`, () => {
+      listening = card.piece;
       changed();
       play(Math.max(0, base.beats - BEFORE / 2));
     });
-    const keep = button("Keep", () => {
-      const kept = candidate;
+    const keep = button("Keep", `Keep variation ${number}`, () => {
       pause();
       dismiss();
-      if (kept) history_.push(kept);
+      if (card.piece) history_.push(card.piece);
       changed();
       element("play").focus();
     });
     const bar = document.createElement("div");
     bar.className = "bar";
     bar.append(listen, keep);
-    card.append(small, bar);
-    choices.insertBefore(card, close);
+    article.append(small, bar);
+    choices.insertBefore(article, close);
     listen.disabled = keep.disabled = true;
-    const run = settings(newSeed());
-    const own = new Roll(small, { from: base.beats, beats: run.beats });
-    whole = await grow(base, run, job, (longer) => {
-      candidate = longer;
+    cards.push(card);
+    whole = await grow(base, run, job, `Variation ${number} of ${VARIATIONS}: `, (longer) => {
+      const heard = listening !== null && listening === card.piece;
+      const seam = card.piece?.beats ?? 0;
+      card.piece = growing = longer;
       listen.disabled = keep.disabled = false;
-      own.draw({ ...longer, head: -1, follow: false, marker: null });
+      if (!heard) return draw();
+      listening = longer;
+      changed();
+      if (waiting) play(seam);
+      waiting = false;
     });
-    if (!candidate) card.remove();
+    growing = null;
+    if (!card.piece) {
+      article.remove();
+      cards.splice(cards.indexOf(card), 1);
+    } else if (waiting) ended();
+    waiting = false;
   }
-  if (composing === job && !choices.querySelector("article")) hide();
+  if (composing === job && !cards.length) hide();
   end(job);
 }
 
@@ -300,6 +387,7 @@ function dismiss(): void {
   if (choices.hidden) return;
   stop();
   if (listening) pause();
+  if (choices.contains(document.activeElement)) element("vary").focus();
   hide();
   changed();
 }
@@ -307,37 +395,52 @@ function dismiss(): void {
 function hide(): void {
   choices.hidden = true;
   choices.replaceChildren();
+  cards.length = 0;
 }
 
-function button(text: string, action: () => void): HTMLButtonElement {
+function button(text: string, name: string, action: () => void): HTMLButtonElement {
   const made = document.createElement("button");
   made.textContent = text;
+  made.setAttribute("aria-label", name);
   made.addEventListener("click", action);
   return made;
 }
 
-function undo(): void {
+/** Lets go of all that is under way; whether there was anything that was only on its way, or offered. */
+function clear(): boolean {
   take.end();
   const pending = (composing !== null && !composing.begun) || !choices.hidden;
   stop();
   dismiss();
   say("");
-  if (pending || !history_.canUndo) return; // what was only on its way, or to choose from, is taken back
+  return pending;
+}
+
+function undo(): void {
+  if (clear() || !history_.canUndo) return;
   pause();
-  history_.undo();
+  moved(history_.undo());
+}
+
+function redo(): void {
+  if (clear() || !history_.canRedo) return;
+  pause();
+  moved(history_.redo());
+}
+
+/** The piece is another one of those that were there, perhaps with a tempo of its own. */
+function moved(tempo: number | null): void {
+  if (tempo !== null) setTempo(tempo);
   seek(Math.min(marker, piece().beats));
   changed();
 }
 
 function anew(): void {
-  take.end();
-  stop();
-  dismiss();
+  clear();
   pause();
-  if (piece() !== EMPTY) history_.push(EMPTY);
+  if (piece().steps.length) history_.push(EMPTY);
   seek(0);
   changed();
-  say("");
 }
 
 // Files and links
@@ -347,13 +450,18 @@ async function open(file: File): Promise<void> {
     if (file.size > MOST_FILE) throw new Error(`${file.name} has over ${MOST_FILE / 1e6} MB; a MIDI file has less.`);
     const read = parse(file.name, await file.arrayBuffer());
     if (!read.notes.length) throw new Error(`${file.name} has no notes that a piano could play.`);
-    anew();
+    if (read.notes.length > MOST_NOTES) throw new Error(`${file.name} has over ${MOST_NOTES} notes; take a part of it.`);
+    clear();
+    pause();
+    const before = tempo();
     const kept = read.tempo === null || setTempo(read.tempo);
-    history_.push(withPrompt(EMPTY, read.notes));
+    history_.push(withPrompt(EMPTY, read.notes), [before, tempo()]);
+    seek(0);
     changed();
     const left = read.leftOut ? `; ${read.leftOut} of drums or beyond a piano's keys are left out` : "";
     const other = kept ? "" : `; its tempo of ${Math.round(read.tempo ?? 0)} is beyond the slider`;
-    say(`${file.name}: ${read.notes.length} notes${left}${other}.`);
+    const many = read.notes.length === 1 ? "1 note" : `${read.notes.length} notes`;
+    say(`${file.name}: ${many}${left}${other}.`);
   } catch (error) {
     fail(error);
   }
@@ -376,6 +484,7 @@ function setTempo(value: number): boolean {
 }
 
 function download(): void {
+  take.end();
   const url = URL.createObjectURL(new Blob([midi.write(piece().notes, tempo())], { type: "audio/midi" }));
   const anchor = document.createElement("a");
   anchor.href = url;
@@ -384,15 +493,20 @@ function download(): void {
   setTimeout(() => URL.revokeObjectURL(url), 60_000); // a phone asks first
 }
 
-/** The address of the page says what the piece is. */
+/** The address of the page says what the piece is; false where it cannot. */
 function link_(): boolean {
   const { steps } = piece();
   const fragment = steps.length ? link.write({ steps, tempo: tempo(), model: checksum }) : "";
-  history.replaceState(null, "", location.pathname + location.search + (fragment ?? ""));
+  const address = location.pathname + location.search + (fragment ?? "");
+  if (opening || address === location.pathname + location.search + location.hash) return fragment !== null;
+  if (foreign) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
+  foreign = false;
   return fragment !== null;
 }
 
 async function copy(): Promise<void> {
+  take.end();
   if (!link_()) return say("The piece is too long for a link; download it as MIDI.", true);
   try {
     await navigator.clipboard.writeText(location.href);
@@ -404,23 +518,32 @@ async function copy(): Promise<void> {
 
 /** Makes the piece of a link again. */
 async function follow(linked: link.Linked): Promise<void> {
-  if (history_.canUndo || take.running) return say("The link was not opened, since you have begun to play.", true);
+  if (history_.canUndo || take.running) {
+    return say("The link was not opened, since you have begun to play: the browser's Back leads to it.", true);
+  }
   setTempo(linked.tempo);
   for (const step of linked.steps) {
     if (step.kind === "prompt") {
       history_.push(withPrompt(piece(), step.notes));
       changed();
-    } else if (!(await go(piece(), step, false))) return; // why, is said already
+    } else if (!(await go(piece(), step, false))) {
+      return say(`${status.textContent ?? ""} Reload the page to open the link again.`, true);
+    }
   }
   seek(0);
-  const other = linked.model !== "" && linked.model !== checksum;
+  const other = linked.model !== "" && checksum !== "" && linked.model !== checksum;
   say(other ? "The link was made with another model, so this is other music." : "Ready: press Play.", other);
 }
 
 // What is shown
 
 function changed(): void {
-  player.load(shown().notes, shown().beats);
+  const { notes, beats } = shown();
+  player.load(notes, beats);
+  if (player.beat > beats + SEAM) {
+    player.pause(); // there is less than before
+    player.seek(beats);
+  }
   loop();
   buttons();
   if (!composing) link_();
@@ -428,37 +551,64 @@ function changed(): void {
 }
 
 function buttons(): void {
-  element<HTMLButtonElement>("undo").disabled = !history_.canUndo && !take.running;
-  element<HTMLButtonElement>("again").disabled = piece().steps.at(-1)?.kind !== "run";
-  element<HTMLButtonElement>("download").disabled = element<HTMLButtonElement>("link").disabled = !piece().notes.length;
-  element("continue").textContent = composing ? "Stop" : piece().notes.length || take.running ? "Continue" : "Begin";
+  const empty = !piece().notes.length && !take.running;
+  const disabled: Record<string, boolean> = {
+    undo: !history_.canUndo && !take.running,
+    redo: !history_.canRedo,
+    again: piece().steps.at(-1)?.kind !== "run",
+    download: empty,
+    link: empty,
+  };
+  for (const [id, off] of Object.entries(disabled)) {
+    const one = element<HTMLButtonElement>(id);
+    if (off && document.activeElement === one) canvas.focus(); // a button that is off keeps no focus
+    one.disabled = off;
+  }
+  write("continue", composing ? "Stop" : piece().steps.length || take.running ? "Continue" : "Begin");
 }
 
 function labels(): void {
-  element("length-value").textContent = `${sliders.length.value} beats`;
-  element("temperature-value").textContent = Number(sliders.temperature.value).toFixed(2);
-  element("tempo-value").textContent = sliders.tempo.value;
+  const texts: Record<keyof typeof sliders, string> = {
+    length: `${sliders.length.value} beats`,
+    temperature: Number(sliders.temperature.value).toFixed(2),
+    tempo: sliders.tempo.value,
+  };
+  for (const [name, text] of Object.entries(texts)) {
+    write(`${name}-value`, text);
+    element(name).setAttribute("aria-valuetext", text);
+  }
   player.tempo = tempo();
 }
 
 function draw(): void {
   const { notes, beats, given } = shown();
-  const played: Note[] = take.now.map((note) => ({ ...note, start: note.start + beats }));
-  const end = played.reduce((most, note) => Math.max(most, note.start + note.duration), beats);
-  const head = take.running ? end : Math.min(player.beat, beats);
+  const fresh: Note[] = take.now.map((note) => ({ ...note, start: note.start + beats }));
+  const end = fresh.reduce((most, note) => Math.max(most, note.start + note.duration), beats);
+  const head = take.running ? end : Math.min(player.heard, beats);
+  const sounds = player.playing;
   roll.draw({
-    notes: [...notes, ...played],
+    notes: fresh.length ? [...notes, ...fresh] : notes,
     given: take.running ? end : given,
     beats: end,
     head,
+    sounds,
     follow: following,
     marker,
+    loop: loopBox.checked,
   });
+  for (const card of cards) {
+    const heard = listening !== null && listening === card.piece;
+    card.article.classList.toggle("heard", heard);
+    if (!card.piece) continue;
+    card.roll.draw({ ...card.piece, head: heard ? head : null, sounds, follow: false, marker: null, loop: false });
+  }
   write("play", player.playing || waiting ? "Pause" : "Play");
-  write("position", `beat ${Math.floor(head)} of ${Math.ceil(end)}`);
+  const place = `beat ${Math.floor(head)} of ${Math.ceil(end)}`;
+  write("position", place);
   canvas.setAttribute("aria-valuemax", String(Math.ceil(end)));
   canvas.setAttribute("aria-valuenow", String(Math.floor(head)));
-  const sounding = player.playing ? notes.filter((n) => n.start <= head && head < n.start + n.duration) : [];
+  canvas.setAttribute("aria-valuetext", place);
+  const sounding = sounds ? notes.filter((n) => n.start <= head && head < n.start + n.duration) : [];
   keyboard.light(new Set([...pressed, ...sounding.map((note) => note.pitch)]));
 }
 
@@ -480,6 +630,7 @@ function toggle(): void {
 on("play", toggle);
 on("rewind", () => seek(0));
 on("undo", undo);
+on("redo", redo);
 on("new", anew);
 on("continue", onward);
 on("again", again);
@@ -492,7 +643,7 @@ on("link", copy);
 on("open", () => element("file").click());
 on("connect", async () => {
   try {
-    player.wake();
+    wake();
     const heard = (names: string[]): void =>
       say(names.length ? `Listening to ${names.join(", ")}.` : "No MIDI keyboard is connected; plug one in.");
     await connect(hands, heard);
@@ -500,7 +651,10 @@ on("connect", async () => {
     say("This browser does not let the page listen to MIDI keyboards.", true);
   }
 });
-loopBox.addEventListener("change", loop);
+loopBox.addEventListener("change", () => {
+  loop();
+  draw();
+});
 for (const slider of Object.values(sliders)) slider.addEventListener("input", labels);
 sliders.tempo.addEventListener("change", () => link_());
 element<HTMLInputElement>("file").addEventListener("change", (event) => {
@@ -548,7 +702,10 @@ canvas.addEventListener("wheel", (event) => {
   scroll(across);
 });
 canvas.addEventListener("keydown", (event) => {
-  const moves: Record<string, number> = { ArrowLeft: -1, ArrowRight: 1, PageUp: -4, PageDown: 4 };
+  const moves: Record<string, number> = {
+    ...{ ArrowLeft: -1, ArrowDown: -1, PageDown: -4 },
+    ...{ ArrowRight: 1, ArrowUp: 1, PageUp: 4 },
+  };
   const move = moves[event.key];
   if (move !== undefined) seek(Math.round(player.beat) + move);
   else if (event.key === "Home") seek(0);
@@ -559,13 +716,21 @@ canvas.addEventListener("keydown", (event) => {
 
 document.addEventListener("keydown", (event) => {
   const target = event.target as HTMLElement;
-  if (target === seedField) return;
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !event.shiftKey) undo();
+  const letter = event.key.toLowerCase();
+  if (target === seedField) {
+    if (event.key === "Enter" && !event.repeat) onward();
+    return;
+  }
+  if ((event.ctrlKey || event.metaKey) && (letter === "z" || letter === "y")) {
+    if (event.repeat) void 0;
+    else if (letter === "y" || event.shiftKey) redo();
+    else undo();
+  }
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
   else if (keyboard.keyDown(event) || (event.repeat && /^[ zx]$|^Enter$/i.test(event.key))) void 0;
   else if (event.code === "KeyZ") keyboard.shift(-1);
   else if (event.code === "KeyX") keyboard.shift(1);
-  else if (target.closest("button, summary, input")) return; // these have a use of their own for the others
+  else if (target.closest("button, summary, [type=checkbox]")) return; // these have a use of their own for the others
   else if (event.key === " ") toggle();
   else if (event.key === "Enter") onward();
   else return;
@@ -573,28 +738,38 @@ document.addEventListener("keydown", (event) => {
 });
 document.addEventListener("keyup", (event) => keyboard.keyUp(event));
 document.addEventListener("click", (event) => {
-  // A button that was clicked must not take the space bar; one that was reached with Tab keeps it.
-  if (event.detail > 0) (event.target as HTMLElement).closest("button")?.blur();
+  // What was clicked must not take the space bar; what was reached with Tab keeps it.
+  const used = (event.target as HTMLElement).closest("button, label")?.querySelector("input") ?? document.activeElement;
+  if (event.detail > 0 && used instanceof HTMLElement && used.matches("button, [type=checkbox]")) used.blur();
 });
-for (const name of ["pointerup", "touchend"] as const) document.addEventListener(name, () => player.wake());
+for (const name of ["pointerup", "touchend"] as const) document.addEventListener(name, wake);
+window.addEventListener("beforeunload", (event) => {
+  if (piece().notes.length && !link_()) event.preventDefault(); // no address would bring it back
+});
 window.addEventListener("hashchange", () => location.reload()); // another link in the same tab
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 
 async function main(): Promise<void> {
   const fragment = location.hash; // before anything writes another
+  foreign = fragment.length > 1;
   labels();
   buttons();
   draw();
+  let last = "";
   try {
-    const { model } = await ask<Health>("health", null, say);
-    checksum = model.sha256.slice(0, MODEL);
-    grid.framesPerBeat = model.frames_per_beat;
-    say("");
+    await meet((text) => say((last = text)));
+    if (last && status.textContent === last) say("");
+  } catch (error) {
+    fail(error);
+  }
+  try {
     const linked = link.read(fragment);
+    opening = linked !== null;
     if (linked) await follow(linked);
   } catch (error) {
     fail(error);
   }
+  opening = false;
   document.body.dataset["ready"] = "yes";
 }
 

@@ -6,6 +6,8 @@ export const TICKS = 24; // to a beat: no note of a piece has finer times
 /** How finely the model divides a beat; the function says so when it is asked what runs there. */
 export const grid = { framesPerBeat: 4 };
 const HEARD = 128; // beats at the end of a piece that the model hears
+const MOST_HEARD = 3500; // notes of them: what a request can hold
+const DIGITS = 1e4; // of a time in a request, which is much finer than a tick
 const NEAR = 1e-6;
 
 export interface Note {
@@ -30,9 +32,10 @@ export interface Piece {
   readonly given: number; // beats up to which notes were given and not drawn, for colours only
   readonly state: string | null; // what the function goes on from; null after a prompt
   readonly steps: readonly Step[];
+  readonly before: Piece | null; // what its last step went on from
 }
 
-export const EMPTY: Piece = { notes: [], beats: 0, given: 0, state: null, steps: [] };
+export const EMPTY: Piece = { notes: [], beats: 0, given: 0, state: null, steps: [], before: null };
 
 /** The first frame boundary at which every note has ended; a note lasts at least a frame, as the model hears it. */
 export function length(notes: readonly Note[]): number {
@@ -50,7 +53,8 @@ export function withPrompt(piece: Piece, notes: readonly Note[]): Piece {
   const moved = notes.map((note) => ({ ...note, start: note.start + piece.beats }));
   const all = [...piece.notes, ...moved];
   const beats = Math.max(piece.beats, length(all));
-  return { notes: all, beats, given: beats, state: null, steps: [...piece.steps, { kind: "prompt", notes }] };
+  const steps: Step[] = [...piece.steps, { kind: "prompt", notes }];
+  return { notes: all, beats, given: beats, state: null, steps, before: piece };
 }
 
 /** The piece with drawn notes after its end, `beats` long; a tied one lengthens the last note of its pitch. */
@@ -68,49 +72,65 @@ export function withDrawn(piece: Piece, drawn: readonly Drawn[], beats: number, 
   return { ...piece, notes, beats: piece.beats + beats, state };
 }
 
-/** The piece with one more step noted. */
-export function withStep(piece: Piece, step: Step): Piece {
-  return { ...piece, steps: [...piece.steps, step] };
+/** The piece with one more step noted, which went on from another. */
+export function withStep(piece: Piece, step: Step, before: Piece): Piece {
+  return { ...piece, steps: [...piece.steps, step], before };
 }
 
 /** What of a piece the model hears, as notes that begin at a whole beat of it. */
 export function heard(piece: Piece): Note[] {
-  const cut = Math.max(0, Math.floor(piece.beats) - HEARD - 1);
-  return piece.notes
-    .filter((note) => note.start + note.duration > cut)
-    .map((note) => {
-      const start = Math.max(note.start, cut);
-      return { ...note, start: start - cut, duration: note.duration - (start - note.start) };
-    });
+  const first = Math.max(0, Math.floor(piece.beats) - HEARD - 1);
+  const all = piece.notes.filter((note) => note.start + note.duration > first);
+  const kept = all.sort((a, b) => a.start - b.start).slice(-MOST_HEARD);
+  const cut = kept.length < all.length ? Math.max(first, Math.floor(kept[0]?.start ?? 0)) : first;
+  const round = (beats: number): number => Math.round(beats * DIGITS) / DIGITS;
+  return kept.map(({ pitch, start, duration, velocity }) => {
+    const from = Math.max(start, cut);
+    return { pitch, start: round(from - cut), duration: round(duration - (from - start)), velocity };
+  });
 }
 
-/** A piece and all that it was before; nothing is ever lost by undoing once. */
+interface Change {
+  readonly piece: Piece;
+  readonly tempo: readonly [number, number] | null; // before and after, where it changed as well
+}
+
+/** A piece, all that it was before, and what was taken back. Undoing and redoing tell what tempo belongs to it. */
 export class History {
-  private readonly pieces: Piece[] = [EMPTY];
+  private readonly changes: Change[] = [];
+  private undone: Change[] = [];
 
   get piece(): Piece {
-    return this.pieces[this.pieces.length - 1] ?? EMPTY;
-  }
-
-  /** What it was before its last step. */
-  get before(): Piece {
-    return this.pieces[this.pieces.length - 2] ?? EMPTY;
+    return this.changes.at(-1)?.piece ?? EMPTY;
   }
 
   get canUndo(): boolean {
-    return this.pieces.length > 1;
+    return this.changes.length > 0;
   }
 
-  push(piece: Piece): void {
-    this.pieces.push(piece);
+  get canRedo(): boolean {
+    return this.undone.length > 0;
+  }
+
+  push(piece: Piece, tempo: readonly [number, number] | null = null): void {
+    this.changes.push({ piece, tempo });
+    this.undone = [];
   }
 
   /** Puts a longer form of the newest piece in its place. */
   grow(piece: Piece): void {
-    this.pieces[this.pieces.length - 1] = piece;
+    this.changes.push({ piece, tempo: this.changes.pop()?.tempo ?? null });
   }
 
-  undo(): void {
-    if (this.canUndo) this.pieces.pop();
+  undo(): number | null {
+    const change = this.changes.pop();
+    if (change) this.undone.push(change);
+    return change?.tempo?.[0] ?? null;
+  }
+
+  redo(): number | null {
+    const change = this.undone.pop();
+    if (change) this.changes.push(change);
+    return change?.tempo?.[1] ?? null;
   }
 }

@@ -7,21 +7,26 @@ const TOP = 18; // and for the numbers of the bars
 const ROOM = 3; // semitones shown beyond the notes
 const FEWEST = 30; // semitones shown at least
 const BAR = 4; // beats, for the numbers alone
+const FLAG = 6; // pixels: half of the width of what shows where playing begins
+const FAINTEST = 0.75; // how solid the softest note is
 const WAIT = 0.3; // of the width: where the head stays while the music moves
 
 export interface View {
   readonly notes: readonly Note[];
   readonly given: number; // beats up to which the notes were given
   readonly beats: number; // how long the piece is
-  readonly head: number; // beats
+  readonly head: number | null; // beats
+  readonly sounds: boolean; // whether what is at the head sounds
   readonly follow: boolean; // whether to keep the head in sight
   readonly marker: number | null; // beats, where playing begins again
+  readonly loop: boolean; // whether it goes round from there to the end
 }
 
 /** Draws a view, and says what beat a point of it is. */
 export class Roll {
   private left: number; // the beat at the left edge
   private shown: View | null = null;
+  private range: { readonly of: readonly Note[]; readonly pitches: readonly [number, number] } | null = null;
 
   /** With a span of beats, nothing else is ever in sight. */
   constructor(
@@ -60,11 +65,12 @@ export class Roll {
       this.canvas.height = Math.round(height * scale);
     }
     context.setTransform(scale, 0, 0, scale, 0, 0);
-    if (view.follow && !this.span) this.left = Math.max(0, view.head - this.wide * WAIT);
+    if (view.follow && view.head !== null && !this.span) this.left = Math.max(0, view.head - this.wide * WAIT);
 
     const colours = getComputedStyle(this.canvas);
     const colour = (name: string): string => colours.getPropertyValue(`--${name}`).trim();
-    const [low, high] = range(view.notes);
+    if (this.range?.of !== view.notes) this.range = { of: view.notes, pitches: range(view.notes) };
+    const [low, high] = this.range.pitches;
     const row = (height - TOP) / (high - low + 1);
     const x = (beat: number): number => LEFT + ((beat - this.left) / this.wide) * (width - LEFT);
     const y = (pitch: number): number => TOP + (high - pitch) * row;
@@ -91,12 +97,17 @@ export class Roll {
       const from = Math.max(x(note.start), LEFT);
       const to = x(note.start + note.duration);
       if (to <= LEFT + 0.5 || from > width) continue;
-      const sounds = view.head >= note.start && view.head < note.start + note.duration;
-      context.globalAlpha = sounds ? 1 : 0.45 + (0.55 * note.velocity) / 127;
+      const head = view.sounds ? view.head : null;
+      const sounds = head !== null && head >= note.start && head < note.start + note.duration;
+      context.globalAlpha = sounds ? 1 : FAINTEST + ((1 - FAINTEST) * note.velocity) / 127;
       context.fillStyle = colour(sounds ? "sounds" : note.start < view.given ? "given" : "drawn");
       context.beginPath();
       context.roundRect(from, y(note.pitch) + 0.5, Math.max(to - from - 1, 2), Math.max(row - 1, 2), Math.min(3, row / 3));
       context.fill();
+      if (!sounds) continue;
+      context.strokeStyle = colour("ink"); // not by the colour alone
+      context.lineWidth = 1.5;
+      context.stroke();
     }
     context.globalAlpha = 1;
 
@@ -106,8 +117,19 @@ export class Roll {
     for (let pitch = Math.ceil(low / 12) * 12; pitch <= high; pitch += 12) {
       context.fillText(`C${pitch / 12 - 1}`, 10, y(pitch) + row / 2);
     }
-    this.line(context, view.marker, x, height, colour("bar"), 1);
-    this.line(context, this.span ? null : view.head, x, height, colour("head"), 2);
+    this.line(context, view.head, x, height, colour("head"), 2);
+    if (view.marker === null) return;
+    context.fillStyle = colour("accent");
+    const at = Math.max(x(view.marker), LEFT);
+    context.globalAlpha = 0.3;
+    if (view.loop) context.fillRect(at, 0, Math.max(0, x(view.beats) - at), TOP);
+    context.globalAlpha = 1;
+    if (x(view.marker) < LEFT) return;
+    context.beginPath(); // a flag, upside down
+    context.moveTo(at - FLAG, 0);
+    context.lineTo(at + FLAG, 0);
+    context.lineTo(at, TOP);
+    context.fill();
   }
 
   private line(

@@ -18,26 +18,35 @@ export class Failure extends Error {}
 const BUSY = [429, 502, 503, 504]; // of a function that starts, or has as many requests as it may
 const PAUSES = [1, 2, 4, 8]; // seconds before it is asked again
 const SLOW = 1500; // milliseconds after which an answer is late
+const AWAKE = 300_000; // milliseconds after an answer in which it will hardly have fallen asleep
+const LONGEST = 90_000; // milliseconds for an answer; the function itself gives up before
+
+let answered = -AWAKE; // when it last did
 
 /** Called with what the page is waiting for. */
 export type Report = (text: string) => void;
 
 export async function ask<T>(route: string, fields: object | null, report: Report, signal?: AbortSignal): Promise<T> {
   for (const pause of [...PAUSES, 0]) {
-    const late = setTimeout(() => report("Waiting for the function, which may be waking up …"), SLOW);
+    const asleep = performance.now() - answered > AWAKE;
+    const late = setTimeout(() => asleep && report("Waiting for the server, which may be waking up …"), SLOW);
     try {
       const response = await fetch(route, {
         method: fields === null ? "GET" : "POST",
         headers: fields === null ? {} : { "content-type": "application/json" },
         body: fields === null ? null : JSON.stringify(fields),
-        signal: signal ?? null,
+        signal: AbortSignal.any([AbortSignal.timeout(LONGEST), ...(signal ? [signal] : [])]),
       });
-      if (response.ok) return (await response.json()) as T;
+      if (response.ok) {
+        const answer = (await response.json()) as T;
+        answered = performance.now();
+        return answer;
+      }
       if (!BUSY.includes(response.status) || pause === 0) throw new Failure(await reason(response));
-      report(`The function is busy (${response.status}); trying again in ${pause} s …`);
+      report(`The server is busy (${response.status}); trying again in ${pause} s …`);
     } catch (error) {
       if (error instanceof Failure || signal?.aborted) throw error;
-      throw new Failure("No answer from the function: is the network there, and does it still run?");
+      throw new Failure("No answer from the server: is the network there, and does the server still run?");
     } finally {
       clearTimeout(late);
     }
@@ -47,16 +56,17 @@ export async function ask<T>(route: string, fields: object | null, report: Repor
     });
     signal?.throwIfAborted();
   }
-  throw new Failure("The function is busy.");
+  throw new Failure("The server is busy.");
 }
 
 async function reason(response: Response): Promise<string> {
   const text = await response.text();
   try {
     const { error, hint } = JSON.parse(text) as { error?: unknown; hint?: unknown };
-    if (typeof error === "string") return `The function refused (${response.status}): ${error}; ${String(hint)}.`;
+    const advice = typeof hint === "string" ? `; ${hint}` : "";
+    if (typeof error === "string") return `The server refused (${response.status}): ${error}${advice}.`;
   } catch {
     // Not of the function, but of something before it.
   }
-  return `The function answered with an error (${response.status}).`;
+  return `The server answered with an error (${response.status}).`;
 }

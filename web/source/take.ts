@@ -2,11 +2,12 @@
 
 import { type Note, TICKS } from "./piece";
 
-const REST = 1.5; // seconds without a key after which a take is over
+const REST = 1.5; // seconds without a key after which a take is over, and at least
+const BAR = 4; // beats
 
-/** A take runs from its first key to a rest, and then goes to `done`. */
+/** A take runs from its first key to a rest, and then goes to `done`. Its tempo is that of its first key. */
 export class Take {
-  private began: number | null = null; // milliseconds
+  private began: { readonly at: number; readonly tempo: number } | null = null; // milliseconds, beats a minute
   private notes: Note[] = [];
   private readonly open = new Map<number, { start: number; velocity: number }>();
   private timer = 0;
@@ -29,18 +30,19 @@ export class Take {
 
   press(pitch: number, velocity: number): void {
     clearTimeout(this.timer);
-    this.began ??= performance.now();
+    this.began ??= { at: performance.now(), tempo: this.tempo() };
     this.open.set(pitch, { start: this.beats, velocity });
     this.changed();
   }
 
   release(pitch: number): void {
     const found = this.open.get(pitch);
-    if (!found) return;
+    if (!found || !this.began) return;
     this.open.delete(pitch);
     this.notes.push(this.note(pitch, found.start, found.velocity));
     clearTimeout(this.timer);
-    if (!this.open.size) this.timer = window.setTimeout(() => this.end(), REST * 1000);
+    const rest = Math.max(REST, (BAR / this.began.tempo) * 60);
+    if (!this.open.size) this.timer = window.setTimeout(() => this.end(), rest * 1000);
     this.changed();
   }
 
@@ -55,7 +57,7 @@ export class Take {
   }
 
   private get beats(): number {
-    return this.began === null ? 0 : ((performance.now() - this.began) / 60000) * this.tempo();
+    return this.began === null ? 0 : ((performance.now() - this.began.at) / 60000) * this.began.tempo;
   }
 
   private note(pitch: number, start: number, velocity: number): Note {
