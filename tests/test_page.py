@@ -579,6 +579,9 @@ def test_keys_on_a_phone_and_in_the_dark(browser: Browser, server: Server) -> No
         """[...document.querySelectorAll('button')].filter((one) => one.offsetHeight && one.offsetHeight < 36).length"""
     )
     assert small == 0
+    keys = shown.locator("#keys").bounding_box()
+    assert keys is not None
+    assert keys["y"] + keys["height"] < 780  # in sight at first
     shown.locator(".key[data-pitch='60']").tap()
     expect(shown.locator("#download")).to_be_enabled(timeout=5000)
     shown.locator(".key[data-pitch='62']").tap()
@@ -606,3 +609,279 @@ def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(page: Page, 
           .filter((one) => one.role !== 'status' && !one.hidden).map((one) => one.id)"""
     )
     assert nameless == []
+
+
+def answer_at_once(page: Page) -> list[dict[str, Any]]:
+    """Continuations of one note a beat, without a model; what was asked for is in the list."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(route: Route) -> None:
+        asked.append(json.loads(route.request.post_data or ""))
+        frames = asked[-1]["frames"]
+        notes = [{"pitch": 60, "start": beat, "duration": 0.5, "velocity": 70} for beat in range(frames // 4)]
+        route.fulfill(json={"notes": notes, "frames": frames, "state": "more"})
+
+    page.route("**/generate", answer)
+    return asked
+
+
+def steady(beats: int, tempo: float = 240.0) -> bytes:
+    """A file with a note on every beat."""
+    return midi.write(make_notes([(TICKS_PER_BEAT * beat, 12, 60, 70) for beat in range(beats)]), tempo)
+
+
+def slide(page: Page, name: str, value: float) -> None:
+    page.locator(f"#{name}").fill(str(value))
+
+
+def test_it_stops_where_the_music_ends(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "short.mid", steady(8))
+    page.locator("#roll").focus()
+    page.keyboard.press(" ")
+    reach(page, 7, 8)
+    expect(page.locator("#play")).to_have_text("Play")
+    page.wait_for_timeout(700)
+    expect(page.locator("#play")).to_have_text("Play")
+    expect(page.locator("#position")).to_have_text("beat 0 of 8")
+    assert page.evaluate("window.struck.length") == 8
+
+
+def test_what_was_just_typed_is_played(page: Page, server: Server) -> None:
+    visit(page, server)
+    for key in "adg":
+        page.keyboard.press(key, delay=60)
+    expect(page.locator("#undo")).to_be_enabled()
+    page.keyboard.press(" ")
+    expect(page.locator("#play")).to_have_text("Pause")
+    assert [pitch for _, _, pitch, _ in downloaded(page)[0]] == [60, 64, 67]
+    # What is played meanwhile is no part of the piece, and that is said.
+    page.keyboard.press("Home")
+    drop(page, "long.mid", steady(20, 100.0))
+    page.click("#play")
+    page.keyboard.press("a", delay=50)
+    expect(page.locator("#status")).to_have_text("Not recorded: pause first.")
+    page.click("#play")
+    assert len(downloaded(page)[0]) == 20
+
+
+def test_a_take_keeps_its_tempo_and_its_rests(page: Page, server: Server) -> None:
+    visit(page, server)
+    slide(page, "tempo", 60)
+    page.keyboard.press("a", delay=100)
+    page.wait_for_timeout(1900)
+    slide(page, "tempo", 240)
+    page.keyboard.press("d", delay=100)
+    slide(page, "tempo", 60)
+    first, second = downloaded(page)[0]
+    assert (first[0], first[2], second[2]) == (0, 60, 64)
+    assert 1.9 * TICKS_PER_BEAT < second[0] < 2.6 * TICKS_PER_BEAT
+    page.click("#undo")
+    expect(page.locator("#download")).to_be_disabled()  # it was one step
+
+
+def test_dropping_a_file_is_one_step(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "first.mid", steady(3, 90.0))
+    drop(page, "second.mid", steady(5, 200.0))
+    expect(page.locator("#tempo-value")).to_have_text("200")
+    page.click("#undo")
+    assert len(downloaded(page)[0]) == 3
+    expect(page.locator("#tempo-value")).to_have_text("90")
+    page.click("#redo")
+    assert len(downloaded(page)[0]) == 5
+    expect(page.locator("#tempo-value")).to_have_text("200")
+    drop(page, "crowd.mid", steady(10_001))
+    expect(page.locator("#status")).to_have_text("crowd.mid has over 10000 notes; take a part of it.")
+    assert len(downloaded(page)[0]) == 5
+
+
+def test_a_link_that_cannot_be_opened_is_not_lost(page: Page, server: Server) -> None:
+    fragment = "#t=90&m=abc&s=r7_4_1"
+    page.route("**/generate", lambda route: route.fulfill(status=500, body=""))
+    page.goto(server.url + fragment)
+    text = "The server answered with an error (500). Reload the page to open the link again."
+    expect(page.locator("#status")).to_have_text(text)
+    assert page.url == server.url + fragment
+    page.keyboard.press("a", delay=50)
+    expect(page.locator("#undo")).to_be_enabled()
+    page.locator("#download").click()
+    assert page.url != server.url + fragment
+    page.unroute("**/generate")
+    page.go_back()
+    expect(page.locator("#status")).to_have_text("The link was made with another model, so this is other music.")
+    assert downloaded(page)[1] == pytest.approx(90)
+
+
+def test_no_link_is_made_that_would_be_refused(page: Page, server: Server) -> None:
+    visit(page, server)
+    answer_at_once(page)
+    set_length(page, 128)
+    for number in range(1, 10):
+        page.click("#continue")
+        expect(page.locator("#position")).to_contain_text(f"of {128 * number}")
+        expect(page.locator("#continue")).to_have_text("Continue")
+        assert ("#" in page.url) == (number <= 8)
+    page.click("#link")
+    expect(page.locator("#status")).to_have_text("The piece is too long for a link; download it as MIDI.")
+    page.click("#undo")
+    assert page.url.count("_128_1") == 8
+    page.goto("about:blank")
+    page.goto(server.url + "#t=120&m=abc&s=" + "~".join(["r1_512_1"] * 3))
+    expect(page.locator("#status")).to_have_text("The link asks for over 1024 beats, which is too much.")
+
+
+def test_a_dense_file_is_heard_as_far_as_a_request_goes(page: Page, server: Server) -> None:
+    visit(page, server)
+    asked = answer_at_once(page)
+    crowd = make_notes([(tick, 1, 21 + at, 64) for tick in range(200) for at in range(50)])
+    drop(page, "crowd.mid", midi.write(crowd))
+    page.click("#continue")
+    expect(page.locator("#status")).to_contain_text("32 beats with seed", timeout=20_000)
+    prompt = asked[0]["prompt"]
+    assert len(prompt) == 3500
+    assert len(json.dumps(asked[0])) < 262_144
+    # The last ones, from a whole beat on.
+    ticks = [tick for tick in range(200) for at in range(50)][-3500:]
+    assert [round(note["start"] * TICKS_PER_BEAT) for note in prompt] == [tick - ticks[0] // 24 * 24 for tick in ticks]
+
+
+def test_try_again_is_heard_though_the_old_one_plays(page: Page, server: Server) -> None:
+    visit(page, server)
+    answer_at_once(page)
+    drop(page, "prompt.mid", steady(2))
+    set_length(page, 32)
+    page.click("#continue")
+    expect(page.locator("#position")).to_contain_text("of 34")
+    page.unroute("**/generate")
+    held: list[Route] = []
+    page.route("**/generate", lambda route: held.append(route))
+    set_length(page, 4)
+    page.click("#again")
+    page.locator("#roll").focus()
+    page.keyboard.press("End")
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    page.keyboard.press(" ")
+    notes = [{"pitch": 62, "start": 0, "duration": 1, "velocity": 70}]
+    held[0].fulfill(json={"notes": notes, "frames": 16, "state": "more"})
+    expect(page.locator("#position")).to_contain_text("of 6")
+    expect(page.locator("#play")).to_have_text("Play", timeout=5000)
+    # A second one, and somebody wants silence.
+    page.click("#again")
+    page.click("#play")
+    page.click("#play")
+    held[1].fulfill(json={"notes": notes, "frames": 16, "state": "more"})
+    expect(page.locator("#status")).to_contain_text("4 beats with seed")
+    expect(page.locator("#play")).to_have_text("Play")
+
+
+def test_a_variation_is_heard_while_it_grows(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "prompt.mid", steady(2))
+    held: list[Route] = []
+    page.route("**/generate", lambda route: held.append(route))
+    set_length(page, 12)
+    page.fill("#seed", "40")
+    page.click("#vary")
+
+    def answer(number: int, pitch: int) -> None:
+        expect(page.locator("#status")).to_contain_text("Composing")
+        page.wait_for_timeout(100)
+        frames = json.loads(held[number].request.post_data or "")["frames"]
+        notes = [{"pitch": pitch, "start": beat, "duration": 0.5, "velocity": 70} for beat in range(frames // 4)]
+        held[number].fulfill(json={"notes": notes, "frames": frames, "state": "more"})
+
+    answer(0, 64)
+    page.get_by_label("Listen to variation 1").click()
+    reach(page, 9, 10)
+    expect(page.locator("#position")).to_have_text("beat 9 of 10")  # 9.5 of 9.5
+    expect(page.locator("#play")).to_have_text("Pause")
+    answer(1, 64)
+    reach(page, 12, 14)
+    assert page.locator("article.heard").count() == 1
+    expect(page.locator("#position")).to_have_text(re.compile("of 2$"), timeout=5000)
+    expect(page.locator("#play")).to_have_text("Play")
+    expect(page.locator("#status")).to_contain_text("Variation 2 of 3: Composing")
+    assert [json.loads(route.request.post_data or "").get("seed") for route in held] == [40, None, 41]
+    # Nothing may come in between; what is played next lets the variations go.
+    page.click("#vary")
+    expect(page.locator("#status")).to_have_text("Stop first: a continuation is on its way.")
+    page.click("#continue")
+    expect(page.locator("#status")).to_have_text("Stopped.")
+    page.keyboard.press("a", delay=50)
+    expect(page.locator("#choices")).to_be_hidden()
+
+
+def test_at_temperature_0_there_is_nothing_to_choose_from(page: Page, server: Server) -> None:
+    visit(page, server)
+    slide(page, "temperature", 0)
+    set_length(page, 4)
+    page.click("#continue")
+    expect(page.locator("#status")).to_have_text(re.compile(r"^4 beats with seed \d+, of silence\.$"))
+    page.click("#play")
+    expect(page.locator("#status")).to_have_text("Nothing but silence yet.")
+    for name in ("again", "vary"):
+        page.click(f"#{name}")
+        expect(page.locator("#status")).to_contain_text("At temperature 0 there is one continuation alone")
+
+
+def test_sliders_and_boxes_leave_the_space_bar_alone(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "long.mid", steady(40))
+    page.click("#tempo")
+    page.keyboard.press(" ")
+    expect(page.locator("#play")).to_have_text("Pause")
+    page.click("#loop")
+    page.keyboard.press(" ")
+    expect(page.locator("#play")).to_have_text("Play")
+    assert page.is_checked("#loop")
+    answer_at_once(page)
+    page.fill("#seed", "3")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_have_text("32 beats with seed 3.")
+    page.click("#play")
+    page.focus("#seed")
+    page.locator(".key[data-pitch='60']").click()
+    page.keyboard.press("d", delay=50)
+    assert page.input_value("#seed") == "3"
+
+
+def test_the_keys_end_where_a_piano_does(page: Page, server: Server) -> None:
+    visit(page, server)
+    for name, first, last in (("higher", 48, 108), ("lower", 12, 72)):
+        for _ in range(9):
+            page.click(f"#{name}")
+        pitches = page.eval_on_selector_all(".key", "(keys) => keys.map((key) => Number(key.dataset.pitch))")
+        assert (min(pitches), max(pitches)) == (first, last)
+    page.set_viewport_size({"width": 420, "height": 800})
+    for _ in range(9):
+        page.click("#higher")
+    assert page.locator(".key").count() == 13
+    page.set_viewport_size({"width": 1280, "height": 800})
+    expect(page.locator(".key")).to_have_count(61)  # five octaves and the last C
+
+
+def test_a_pedal_holds_and_a_keyboard_that_is_gone_lets_go(page: Page, server: Server) -> None:
+    page.add_init_script(
+        """
+        window.device = {name: 'Test keys', state: 'connected', onmidimessage: null};
+        window.access = {inputs: new Map([['1', window.device]]), onstatechange: null};
+        navigator.requestMIDIAccess = async () => window.access;
+        """
+    )
+    visit(page, server)
+    page.click("#connect")
+
+    def send(*message: int) -> None:
+        page.evaluate("(data) => window.device.onmidimessage({data: new Uint8Array(data)})", list(message))
+        page.wait_for_timeout(100)
+
+    for message in ((0xB0, 64, 127), (0x90, 60, 80), (0x80, 60, 0), (0x90, 64, 80), (0xB0, 64, 0)):
+        send(*message)
+    page.evaluate("window.device.state = 'disconnected'; window.access.onstatechange()")
+    expect(page.locator("#status")).to_have_text("No MIDI keyboard is connected; plug one in.")
+    assert page.locator(".key.sounds").count() == 0
+    low, high = downloaded(page)[0]
+    assert low[1] > 0.3 * 2 * TICKS_PER_BEAT - 1  # until the pedal was up
+    assert high[0] + high[1] > low[1]  # until it was gone

@@ -584,7 +584,8 @@ function draw(): void {
   const { notes, beats, given } = shown();
   const fresh: Note[] = take.now.map((note) => ({ ...note, start: note.start + beats }));
   const end = fresh.reduce((most, note) => Math.max(most, note.start + note.duration), beats);
-  const head = take.running ? end : Math.min(player.heard, beats);
+  const at = Math.min(player.heard, beats);
+  const head = take.running ? end : at > beats - SEAM ? beats : at;
   const sounds = player.playing;
   roll.draw({
     notes: fresh.length ? [...notes, ...fresh] : notes,
