@@ -370,6 +370,7 @@ def test_try_again_and_variations(page: Page, server: Server) -> None:
     cards = page.locator("#choices article")
     expect(cards).to_have_count(3, timeout=20_000)
     expect(page.locator("#continue")).to_have_text("Continue", timeout=20_000)
+    expect(page.locator("#status")).to_have_text("Listen to the variations, and keep one.")
     picture(page, "variations")
     cards.nth(1).get_by_text("Listen").click()
     expect(page.locator("#play")).to_have_text("Pause")

@@ -380,6 +380,7 @@ async function vary(): Promise<void> {
     waiting = false;
   }
   if (composing === job && !cards.length) hide();
+  if (composing === job && cards.length === VARIATIONS) say("Listen to the variations, and keep one.");
   end(job);
 }
 
@@ -493,10 +494,15 @@ function download(): void {
   setTimeout(() => URL.revokeObjectURL(url), 60_000); // a phone asks first
 }
 
+/** What the address of the page says after `#`; null where the piece is too long for that. */
+function linked(): string | null {
+  const { steps } = piece();
+  return steps.length ? link.write({ steps, tempo: tempo(), model: checksum }) : "";
+}
+
 /** The address of the page says what the piece is; false where it cannot. */
 function link_(): boolean {
-  const { steps } = piece();
-  const fragment = steps.length ? link.write({ steps, tempo: tempo(), model: checksum }) : "";
+  const fragment = linked();
   const address = location.pathname + location.search + (fragment ?? "");
   if (opening || address === location.pathname + location.search + location.hash) return fragment !== null;
   if (foreign) history.pushState(null, "", address);
@@ -745,7 +751,7 @@ document.addEventListener("click", (event) => {
 });
 for (const name of ["pointerup", "touchend"] as const) document.addEventListener(name, wake);
 window.addEventListener("beforeunload", (event) => {
-  if (piece().notes.length && !link_()) event.preventDefault(); // no address would bring it back
+  if (linked() === null) event.preventDefault(); // no address would bring it back
 });
 window.addEventListener("hashchange", () => location.reload()); // another link in the same tab
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
@@ -764,9 +770,9 @@ async function main(): Promise<void> {
     fail(error);
   }
   try {
-    const linked = link.read(fragment);
-    opening = linked !== null;
-    if (linked) await follow(linked);
+    const shared = link.read(fragment);
+    opening = shared !== null;
+    if (shared) await follow(shared);
   } catch (error) {
     fail(error);
   }
