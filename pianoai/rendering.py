@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ RING = 2.0  # seconds that strings may sound on after the last note
 END = b"\0\xff\x2f\0"  # of the track that `midi.write` writes
 SOUNDFONT = "TimGM6mb.sf2"  # comes with pretty_midi
 FRAMES_PER_BEAT = 24  # of a picture
+INSTALL = "pip install midirenderer pretty_midi soundfile matplotlib"
 
 Samples = NDArray[np.float32]
 
@@ -64,25 +66,28 @@ def ringing(data: bytes, tempo: float) -> bytes:
 
 
 def check(heard: bool, soundfont: Path | None) -> None:
-    """Raises InputError where the libraries for sound, or for pictures, or the soundfont are not there."""
+    """Raises InputError where the libraries for sound, or for pictures, are not there, or their soundfont is not."""
     for name in ("midirenderer", "soundfile") if heard else ("matplotlib",):
         needed(name)
-    if heard and not (soundfont or default_soundfont()).is_file():
-        raise InputError(f"{soundfont}: no such file")
+    if heard and soundfont is None and not default_soundfont().is_file():
+        raise InputError(f"{default_soundfont()}: no such file; install pretty_midi again, or name a soundfont")
 
 
 def needed(name: str) -> Any:
     """A library that only some installations have. Raises InputError that says how to get it."""
     if importlib.util.find_spec(name) is None:
-        raise InputError(f"{name} is needed for this: pip install 'pianoai[render]'")
-    return importlib.import_module(name)
+        raise InputError(f"{name} is needed for this: {INSTALL}")
+    try:
+        return importlib.import_module(name)
+    except OSError as error:
+        raise InputError(f"{name} cannot be loaded; install the library of the system that it needs: {error}") from None
 
 
 def default_soundfont() -> Path:
     """The soundfont that pretty_midi brings. Raises InputError where it is not installed."""
     found = importlib.util.find_spec("pretty_midi")
     if found is None or found.origin is None:
-        raise InputError("pretty_midi, whose soundfont is used, is missing: pip install 'pianoai[render]', or name one")
+        raise InputError(f"pretty_midi, whose soundfont is used, is missing: {INSTALL}, or name another")
     return Path(found.origin).with_name(SOUNDFONT)
 
 
@@ -129,9 +134,11 @@ def picture(notes: Notes, title: str) -> bytes:
     octaves = [pitch for pitch in range(24, 109, 12) if used[0] - 4 <= pitch <= used[-1] + 4]
     panel.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
     panel.grid(alpha=0.3)
-    panel.set(xlabel="beats", title=title)
+    panel.set_xlabel("beats")
+    panel.set_title(title, parse_math=False)
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=90, metadata={"Software": None})
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of letters that the font does not have
+        figure.savefig(out, format="png", dpi=90, metadata={"Software": None})
     pyplot.close(figure)
     return out.getvalue()
 

@@ -1,6 +1,7 @@
 """Sound and pictures of notes: what is heard is measured, what is seen is read from the pixels."""
 
 import io
+import os
 import wave
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_what_cannot_be_rendered_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=r"gone\.sf2: No such file"):
         rendering.sound(A4, 120, soundfont=tmp_path / "gone.sf2")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"midirenderer is needed for this: pip install 'pianoai\[render\]'"):
+    with pytest.raises(InputError, match="midirenderer is needed for this: pip install midirenderer pretty_midi"):
         rendering.sound(A4, 120)
     with pytest.raises(InputError, match="pretty_midi, whose soundfont is used, is missing"):
         rendering.default_soundfont()
@@ -102,15 +103,61 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert cli.main(["render", "a.mid", "-o", f"a{ending}"]) == 0
         data = Path(f"a{ending}").read_bytes()
         assert data.startswith(begins)
-        assert capsys.readouterr().out == f"a{ending}: 1 notes, {len(data):,} bytes\n"
+        assert capsys.readouterr().out == f"a{ending}: 1 note, {len(data):,} bytes\n"
     assert Path("a.wav").read_bytes() == rendering.wav(rendering.sound(A4, 60))
     assert cli.main(["render", "a.mid", "-o", "a.ogg"]) == 1
-    assert capsys.readouterr().err == "pianoai: a.ogg: end its name in one of .wav, .mp3, .png\n"
+    assert (
+        capsys.readouterr().err
+        == "error: -o a.ogg: name a file with one of the endings .wav, .mp3, .png, such as new.wav\n"
+    )
     assert cli.main(["render", "gone.mid", "-o", "a.wav"]) == 1
     assert "gone.mid" in capsys.readouterr().err
     assert cli.main(["render", "a.mid", "-o", "gone/a.wav"]) == 1
-    assert capsys.readouterr().err == "pianoai: gone: no such folder\n"
+    assert capsys.readouterr().err == "error: gone: no such folder\n"
     assert cli.main(["render", "a.mid", "-o", "a.wav", "--soundfont", "gone.sf2"]) == 1
-    assert capsys.readouterr().err == "pianoai: gone.sf2: no such file\n"
+    assert capsys.readouterr().err == "error: gone.sf2: no such file; --soundfont must name one\n"
     assert cli.main(["generate", "-o", "b.mid", "--soundfont", "a.wav"]) == 1
-    assert capsys.readouterr().err == "pianoai: --soundfont is for .wav and .mp3, and has no use for b.mid\n"
+    assert capsys.readouterr().err == "error: --soundfont is for .wav and .mp3, and has no use for b.mid\n"
+
+
+def test_any_name_may_be_a_title(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for title in (r"$\frac{$", "音"):
+        assert rendering.picture(A4, title).startswith(b"\x89PNG")
+    assert capfd.readouterr().err == ""
+    name = os.fsdecode(b"a\nb\xff.png")
+    (tmp_path / "a.mid").write_bytes(midi.write(A4, 60))
+    assert cli.main(["render", str(tmp_path / "a.mid"), "-o", str(tmp_path / name)]) == 0
+    assert capfd.readouterr().out.endswith(
+        "/a\\nb\\udcff.png: 1 note, " + f"{(tmp_path / name).stat().st_size:,} bytes\n"
+    )
+
+
+def test_a_library_of_the_system_or_the_soundfont_may_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise OSError("cannot load library 'libsndfile.so'")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.import_module", missing)
+        with pytest.raises(InputError, match=r"the system that it needs: .*libsndfile\.so"):
+            rendering.check(True, None)
+    monkeypatch.setattr(rendering, "default_soundfont", lambda: tmp_path / "gone.sf2")
+    with pytest.raises(InputError, match=r"gone\.sf2: no such file; install pretty_midi again"):
+        rendering.check(True, None)
+    rendering.check(True, tmp_path / "own.sf2")
+
+
+def test_a_tempo_that_nobody_plays_is_no_fault_of_the_soundfont(tmp_path: Path) -> None:
+    (tmp_path / "a.mid").write_bytes(midi.write(A4, 60_000_000))
+    assert cli.main(["render", str(tmp_path / "a.mid"), "-o", str(tmp_path / "a.wav")]) == 0
+
+
+def test_a_terminal_is_told_that_it_takes_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mid").write_bytes(midi.write(A4, 60))
+    for terminal, said in ((True, "rendering 1 note ...\n"), (False, "")):
+        monkeypatch.setattr("os.isatty", lambda number, terminal=terminal: terminal)
+        assert cli.main(["render", str(tmp_path / "a.mid"), "-o", str(tmp_path / "a.wav")]) == 0
+        assert capsys.readouterr().err == said

@@ -175,10 +175,10 @@ def test_a_port_that_is_taken_or_none(
     options = ["serve", "--model", str(files[0]), "--page", str(files[1]), "--port"]
     assert cli.main([*options, str(server.server_port)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"pianoai: port {server.server_port}: ")
+    assert error.startswith(f"error: port {server.server_port}: ")
     assert error.endswith("; choose another one with --port\n")
     assert cli.main([*options, "65536"]) == 1
-    assert capsys.readouterr().err == "pianoai: port 65536: choose one from 0 to 65535\n"
+    assert capsys.readouterr().err == "error: port 65536: choose one from 0 to 65535\n"
 
 
 def test_serving_until_it_is_interrupted(
