@@ -6,9 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
-
-import shtab
+from typing import Any, NoReturn
 
 import pianoai
 from pianoai.runtime.errors import InputError
@@ -26,6 +24,7 @@ EXAMPLES = {
 LISTEN = "to listen: any player opens .wav and .mp3: `xdg-open new.wav` on Linux, `open new.wav` on macOS\n"
 CODES = "exit codes: 0 done, 1 something is wrong with a file or value (a line says what), 2 with how the command is\n"
 CODES += "written, 130 interrupted"
+SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")
 CLOSED = 141  # the exit code of a program whose output nobody reads any more, 128 + SIGPIPE
 
 
@@ -40,6 +39,30 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
+class Completion(argparse.Action):
+    """Prints what makes a shell complete commands and names of files, and ends the program."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Writes the script for the shell that was named."""
+        import shtab  # nothing else needs it
+
+        mark(parser, shtab.FILE)
+        print(shtab.complete(parser, values))
+        parser.exit()
+
+
+def mark(parser: argparse.ArgumentParser, files: Any) -> None:
+    """Has shells complete names of `files` wherever a path is asked for."""
+    for action in parser._actions:
+        if action.type is Path:
+            action.complete = files  # type: ignore[attr-defined]
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                mark(command, files)
+
+
 def parser() -> Parser:
     """All commands and their options."""
     from pianoai.commands import MODEL, PAGE
@@ -52,7 +75,9 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"pianoai {pianoai.__version__}")
-    shtab.add_argument_to(top, "--completion", help="print what makes a shell complete commands, and exit")
+    top.add_argument(
+        "--completion", action=Completion, choices=SHELLS, help="print what makes a shell complete commands, and exit"
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar=" | ".join(EXAMPLES))
 
     def command(name: str, purpose: str, more: str = "") -> argparse.ArgumentParser:

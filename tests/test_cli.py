@@ -258,20 +258,40 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"pianoai {pianoai.__version__}\n"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_for_shells(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", cli.SHELLS)
+def test_completion_for_shells(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["--completion", shell])
     assert stop.value.code == 0
     script = capsys.readouterr().out
     assert all(name in script for name in cli.EXAMPLES)
-    assert "--temperature" in script
-    if shell == "bash":
-        (tmp_path / "completion").write_text(script)
-        asked = "source completion; COMP_WORDS=(pianoai re); COMP_CWORD=1; COMP_TYPE=9; _shtab_pianoai"
-        asked += '; echo "${COMPREPLY[@]}"'
-        done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert done.stdout == "render\n"
+    assert "temperature" in script
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("re", "render"),
+        ("generate pro", "prompt.mid"),
+        ("generate -o fo", "folder"),
+        ("generate --soundfont pro", "prompt.mid"),
+        ("score prompt.mid fo", "folder"),
+        ("score --model pro", "prompt.mid"),
+        ("render pro", "prompt.mid"),
+        ("serve --page pro", "prompt.mid"),
+    ],
+)
+def test_bash_completes_commands_and_files(
+    words: str, completed: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SystemExit):
+        cli.main(["--completion", "bash"])
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    asked = f"source completion; COMP_WORDS=(pianoai {words}); COMP_CWORD={len(words.split())}; COMP_TYPE=9"
+    asked += '; _shtab_pianoai; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert completed in done.stdout.split()
 
 
 def test_output_is_checked_before_anything_takes_time(capsys: pytest.CaptureFixture[str]) -> None:
