@@ -23,7 +23,7 @@ EXAMPLES = {
 }
 LISTEN = "to listen: any player opens .wav and .mp3: `xdg-open new.wav` on Linux, `open new.wav` on macOS\n"
 CODES = "exit codes: 0 done, 1 something is wrong with a file or value (a line says what), 2 with how the command is\n"
-CODES += "written, 130 interrupted"
+CODES += "written, 130 interrupted; Ctrl-C ends serve with 0"
 SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")
 CLOSED = 141  # the exit code of a program whose output nobody reads any more, 128 + SIGPIPE
 

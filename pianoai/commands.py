@@ -1,6 +1,7 @@
 """What the commands of the command line do; whatever is wrong with their options raises InputError."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pianoai.runtime import midi, sampling, smf
+from pianoai.runtime import midi, page, sampling, smf
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model, load
 from pianoai.runtime.prompts import FASTEST, SLOWEST
@@ -99,12 +100,15 @@ def serve(options: argparse.Namespace) -> None:
 
     if not 0 <= options.port < 65_536:
         raise InputError(f"port {options.port}: choose one from 0 to 65535")
-    if not options.page.is_file():
-        print(f"{options.page}: no page there, which `make demo` makes; POST /generate and GET /health are answered")
+    if options.page == PAGE and not PAGE.exists():
+        print(f"{PAGE}: no page there, which `make demo` makes; POST /generate and GET /health are answered")
+    else:
+        check_page(options.page)
     check_file(options.model, "--model")
     with Server(options.model, options.page, options.port) as server:
         print(f"{server.url} (Ctrl-C ends it)", flush=True)
-        server.serve_forever()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def one_line(text: str) -> str:
@@ -134,6 +138,15 @@ def check_file(path: Path, option: str) -> None:
         raise InputError(f"{path}: is a folder; {option} must name a file")
     if not path.exists():
         raise InputError(f"{path}: no such file; {option} must name one")
+
+
+def check_page(path: Path) -> None:
+    """Raises InputError for a file that is no page."""
+    check_file(path, "--page")
+    try:
+        page.reply(path, {})
+    except Exception:  # nearly anything can go wrong with another file
+        raise InputError(f"{path}: is no page; name a file that `make demo` made") from None
 
 
 def check_output(options: argparse.Namespace, known: Sequence[str], given: Path | None) -> None:

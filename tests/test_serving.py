@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pianoai import __main__ as cli
+from pianoai import commands
 from pianoai.runtime import model
 from pianoai.runtime.events import MOST_BODY
 from pianoai.runtime.function import Function
@@ -186,5 +187,26 @@ def test_serving_until_it_is_interrupted(
 ) -> None:
     monkeypatch.setattr(Server, "serve_forever", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     options = ["serve", "--model", str(files[0]), "--page", str(files[1]), "--port", "0"]
-    assert cli.main(options) == 130
+    assert cli.main(options) == 0
     assert capsys.readouterr().out.endswith("/ (Ctrl-C ends it)\n")
+
+
+def test_a_page_that_is_named_must_be_one(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Server, "serve_forever", lambda self: None)
+    options = ["serve", "--model", str(files[0]), "--port", "0", "--page"]
+    good = files[1].read_text()
+    shapes = ("{}", "[", "[]", good.replace("etag", "tag"), good.replace('"body": "', '"body": "AAAA'))
+    for content in shapes:
+        files[1].write_text(content)
+        assert cli.main([*options, str(files[1])]) == 1
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err) == ("", f"error: {files[1]}: is no page; name a file that `make demo` made\n")
+    files[1].unlink()
+    assert cli.main([*options, str(files[1])]) == 1
+    assert capsys.readouterr().err == f"error: {files[1]}: no such file; --page must name one\n"
+    # What no option names need not be there.
+    monkeypatch.setattr(commands, "PAGE", files[1])
+    assert cli.main(options[:-1]) == 0
+    assert "no page there, which `make demo` makes" in capsys.readouterr().out
