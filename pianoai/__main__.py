@@ -46,8 +46,10 @@ class Completion(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
         """Writes the script for the shell that was named."""
-        import shtab  # nothing else needs it
-
+        try:
+            import shtab  # nothing else needs it
+        except ImportError:
+            raise InputError("shtab is needed for this: pip install shtab") from None
         mark(parser, shtab.FILE)
         print(shtab.complete(parser, values))
         parser.exit()

@@ -294,6 +294,14 @@ def test_bash_completes_commands_and_files(
     assert completed in done.stdout.split()
 
 
+def test_without_shtab_only_completion_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert fails(capsys, "--completion", "bash") == "error: shtab is needed for this: pip install shtab\n"
+    assert cli.main(["score", "prompt.mid"]) == 0
+
+
 def test_output_is_checked_before_anything_takes_time(capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, "generate", "prompt.mid", "-o", "new.txt")
     endings = ".mid, .midi, .wav, .mp3, .png"
