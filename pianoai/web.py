@@ -58,7 +58,7 @@ def headers(html: str, script: str, style: str) -> dict[str, str]:
         "content-encoding": "gzip",
         "cache-control": "no-cache",
         "vary": "accept-encoding",
-        "etag": f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"',
+        "etag": f'W/"{hashlib.sha256(html.encode()).hexdigest()[:32]}"',  # weak: of the text, packed or not
         "content-security-policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",

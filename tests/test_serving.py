@@ -66,11 +66,21 @@ def test_the_page_compressed_plain_and_unchanged(files: tuple[Path, Path], capsy
     assert (plain["statusCode"], plain["body"], plain["isBase64Encoded"]) == (200, HTML, False)
     assert "content-encoding" not in plain["headers"]
     assert plain["headers"]["x-own"] == "yes"
+    for accepted, packed in {
+        "gzip;q=0, br": False,
+        "gzip ; q=0.0": False,
+        "br;q=1, gzip;q=0.5": True,
+        "x": False,
+    }.items():
+        asked["headers"]["Accept-Encoding"] = accepted
+        assert function(asked, None)["isBase64Encoded"] == packed, accepted
+    asked["headers"]["Accept-Encoding"] = "br, gzip"
+    capsys.readouterr()
     asked["headers"]["if-none-match"] = '"a1"'
     known = function(asked, None)
     assert (known["statusCode"], known["body"]) == (304, "")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(line["route"], line["status"]) for line in lines] == [("page", 200), ("page", 200), ("page", 304)]
+    assert [(line["route"], line["status"]) for line in lines] == [("page", 304)]
     asked["headers"]["if-none-match"] = '"b2", W/"a1"'  # a list, and made weak by what lies between
     assert function(asked, None)["statusCode"] == 304
     asked["headers"]["if-none-match"] = '"b2"'
@@ -82,6 +92,7 @@ def test_the_page_compressed_plain_and_unchanged(files: tuple[Path, Path], capsy
     staged["rawPath"] = "/prod"  # what the page asks for next to it would be elsewhere
     there = function(staged, None)
     assert (there["statusCode"], there["headers"]) == (308, {"location": "/prod/"})
+    assert function(staged | {"rawQueryString": "a=1"}, None)["headers"] == {"location": "/prod/?a=1"}
     staged["rawPath"] = "/product"
     assert function(staged, None)["statusCode"] == 404
     assert function({"httpMethod": "GET", "path": "/", "headers": None}, None)["body"] == HTML

@@ -3,10 +3,13 @@
 import base64
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from pianoai.runtime.events import RequestError
+
+GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")  # accepted, and not refused by a weight of 0
 
 
 def reply(path: Path, event: dict[str, Any]) -> dict[str, Any]:
@@ -17,7 +20,9 @@ def reply(path: Path, event: dict[str, Any]) -> dict[str, Any]:
     context = event.get("requestContext")
     stage = context.get("stage") if isinstance(context, dict) else None
     if stage and event.get("rawPath", event.get("path")) == f"/{stage}":  # the page asks for what is beside it
-        return {"statusCode": 308, "headers": {"location": f"/{stage}/"}, "body": "", "isBase64Encoded": False}
+        query = event.get("rawQueryString")
+        location = f"/{stage}/" + (f"?{query}" if query else "")
+        return {"statusCode": 308, "headers": {"location": location}, "body": "", "isBase64Encoded": False}
     try:
         stored = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -28,7 +33,7 @@ def reply(path: Path, event: dict[str, Any]) -> dict[str, Any]:
     asked = {str(name).lower(): str(value) for name, value in sent.items()} if isinstance(sent, dict) else {}
     if headers["etag"] in asked.get("if-none-match", ""):  # which may be a list, of tags that others made weak
         return {"statusCode": 304, "headers": headers, "body": "", "isBase64Encoded": False}
-    if "gzip" in asked.get("accept-encoding", ""):
+    if GZIP.search(asked.get("accept-encoding", "")):
         return {"statusCode": 200, "headers": headers, "body": body, "isBase64Encoded": True}
     plain = {name: value for name, value in headers.items() if name != "content-encoding"}
     text = gzip.decompress(base64.b64decode(body)).decode()
