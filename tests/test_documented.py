@@ -16,12 +16,13 @@ from pianoai.serving import Server
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-HERE = r"\.venv/bin/python -m pianoai (generate|render|score) |curl -s URL|python3 -c 'import base64"
+HERE = r"pianoai (generate|render|score) |curl -s URL|python3 -c 'import base64"
 # Commands by pattern, and the test that runs them, or what they do with others' programs.
 ELSEWHERE = {
     r"make repro$|make reproduce|make metrics|dvc repro( window)?$": "test_pipeline::project",
     r"make demo": "test_serving::test_requests_become_events_and_answers_responses",
     r"make report": "test_report::test_the_command_puts_both_together",
+    r"pip install '\.\[render\]'": "test_cli::test_installed_with_pip",
     r"make install|make help|make hooks|make experiments|make plots|make quick": "test_makefile::test_targets",
     r"make verify$": "test_verification::test_a_function_is_measured_under_the_real_emulator",
     r"make verify-aws FUNCTION=": "test_verification::test_a_deployed_function",
@@ -99,9 +100,12 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_the_commands_that_make_music(tmp_path: Path) -> None:
     (tmp_path / "plots/samples").mkdir(parents=True)
     shutil.copy(ROOT / "plots/samples/transformer-1.mid", tmp_path / "plots/samples")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for line in of_pages(r"\.venv/bin/python -m pianoai "):
-        line = line.replace(".venv/bin/python", sys.executable)
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin/pianoai"  # as pip would install it
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pianoai "$@"\n')
+    command.chmod(0o755)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}"}
+    for line in of_pages("pianoai "):
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), line
         assert done.stdout

@@ -27,6 +27,7 @@ from pianoai.storage import server as s3
 from tests.imports import OTHERWISE, ROOT, UNREAD, attributes, environment, has_code, imported, record
 from tests.kaggle_here import roll_of, serving
 from tests.test_determinism import HOSTILE
+from tests.test_documented import of_pages
 
 DATA = re.compile(r"(data|metrics|models)/|lambda_pkg/")
 RESULTS = r"(metrics|plots)/|dvc\.lock|pianoai/(model\.ts|page\.json)"
@@ -350,6 +351,9 @@ def test_other_heads_run_the_transformers_branch_alone(project: Project) -> None
     assert re.search(r"metrics/transformer.json +valid.nll ", changed)
     assert not re.search(r"metrics/(gan|wgan|copy).json", changed)
     assert re.search(r"params.yaml +model.heads +4 +2\n", project.run("dvc", "params", "diff"))
+    assert "report" in project.run("dvc", "stage", "list")
+    project.run("dvc", "plots", "diff")
+    assert (project.root / "dvc_plots/index.html").is_file()
     dropped = re.search(r"--drop '(.*)'", (ROOT / "Makefile").read_text("utf-8"))
     assert dropped  # by `make experiments`
     command = ("dvc", "exp", "show", "--csv", "--only-changed", "--drop", dropped[1].replace("$$", "$"))
@@ -394,6 +398,8 @@ def test_bad_input_ends_in_one_line(
 
 @pytest.mark.slow
 def test_a_failed_experiment_says_why_and_is_undone_as_the_readme_tells(project: Project) -> None:
+    [undo] = of_pages("touch params.yaml")
+    assert undo == "touch params.yaml && git checkout params.yaml dvc.lock metrics plots && dvc checkout"
     path = project.root / "params.yaml"
     before = path.read_bytes()
     for setting, message in {
@@ -404,7 +410,8 @@ def test_a_failed_experiment_says_why_and_is_undone_as_the_readme_tells(project:
         assert message in output
         assert "Traceback" not in output
         project.run("touch", "params.yaml")
-        project.run("git", "checkout", ".")
+        project.run("git", "checkout", "params.yaml", "dvc.lock", "metrics", "plots")
+        project.run("dvc", "checkout")
         assert path.read_bytes() == before
 
 
