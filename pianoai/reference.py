@@ -57,7 +57,8 @@ def page(root: Path) -> str:
         "# Parameters\n\nAll that can be changed, in `params.yaml` or with `dvc exp run -S section.key=value`. A value"
         " of another type, out of range or unknown is refused with its name. What a change re-runs takes what follows"
         " from it along, where that comes out differently; `report`, which shows all of `params.yaml`, runs after every"
-        " change, and `deploy.memory_mb` is read by `make verify` alone. This page is written by `.venv/bin/python -m pianoai.reference`."
+        " change, and `deploy.memory_mb` is read by `make verify` alone."
+        " This page is written by `.venv/bin/python -m pianoai.reference`."
     ]
     for section, kind in SECTIONS.items():
         rows = [

@@ -23,6 +23,8 @@ ELSEWHERE = {
     r"make demo": "test_serving::test_requests_become_events_and_answers_responses",
     r"make report": "test_report::test_the_command_puts_both_together",
     r"pip install '\.\[render\]'": "test_cli::test_installed_with_pip",
+    r"\.venv/bin/python -(m (zipfile|json\.tool|tests\.test_runtime_page)|X importtime)": "test_runtime_page::test_c",
+    r"sed -n \d": "test_runtime_page::test_c",
     r"make install|make help|make hooks|make experiments|make plots|make quick": "test_makefile::test_targets",
     r"make verify$": "test_verification::test_a_function_is_measured_under_the_real_emulator",
     r"make verify-aws FUNCTION=": "test_verification::test_a_deployed_function",

@@ -76,7 +76,7 @@ def tally(model: Model, roll: Roll, restrikes: bool = True) -> Tally:
     if restrikes:
         both = before & now
         nats += float(cross_entropy(chances[1], onset)[both].sum())
-        again = np.broadcast_to(rates["struck"], now.shape).astype(np.float64)
+        again = np.full(now.shape, rates["struck"], np.float64)
         copy_nats += float(cross_entropy(again, onset)[both].sum())
     onset_chance = sounding * np.where(before, struck if restrikes else 0.0, 1.0)
     thresholds = model.metadata.thresholds

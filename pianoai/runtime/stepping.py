@@ -139,7 +139,7 @@ class Planned:
         self._planes[...] = np.hstack([frames > SILENT, frames > HELD, intensities])
         reading.run()
         level = levels(frames, float(loudness[PITCHES]) or DEFAULT_VELOCITY / LOUDEST)[-1]
-        now = np.append(intensities[-1], level)
+        now = np.concatenate([intensities[-1], [level]])
         return self._leave((reading.outputs[0], position + len(frames), now))
 
     def _plan_reading(self) -> Plan:

@@ -9,6 +9,7 @@ import numpy as np
 from pianoai.runtime.operators.activations import softmax
 from pianoai.runtime.operators.elementwise import mul
 from pianoai.runtime.operators.promotion import FLOAT32, Array, Operator, array, as_dtype
+from pianoai.runtime.operators.shapes import padded
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -137,7 +138,7 @@ def conv1d(
     if isinstance(padding, list):
         before = after = padding[0]
     if before or after:
-        x = np.pad(x, ((0, 0), (0, 0), (before, after)))
+        x = padded(x, [(0, 0), (0, 0), (before, after)], 0)
     frames = (x.shape[2] - reach - 1) // step + 1
     if frames < 1:
         raise ValueError(f"conv1d: {x.shape[2]} frames are fewer than the kernel's {reach + 1}")

@@ -151,11 +151,21 @@ def unfold(x: Array, dim: int, size: int, step: int) -> Array:
 
 def expand(x: Array, sizes: list[int], *, implicit: bool = False) -> Array:
     own = (1,) * (len(sizes) - x.ndim) + x.shape
-    return np.broadcast_to(x, [had if want == -1 else want for had, want in zip(own, sizes, strict=True)])
+    return broadcast(x, tuple(had if want == -1 else want for had, want in zip(own, sizes, strict=True)))
 
 
 def expand_as(x: Array, other: Array) -> Array:
-    return np.broadcast_to(x, other.shape)
+    return broadcast(x, other.shape)
+
+
+def broadcast(x: Array, shape: tuple[int, ...]) -> Array:
+    """`numpy.broadcast_to` by NumPy's core alone: a view that cannot be written to. Raises ValueError."""
+    if min(shape, default=0) < 0 or len(shape) < x.ndim:
+        raise ValueError(f"expand: {x.shape} to {shape}")
+    flags = ["multi_index", "refs_ok", "zerosize_ok"]
+    with np.nditer((x,), flags, [["readonly"]], itershape=shape, order="C") as iterator:
+        result: Array = iterator.itviews[0]
+    return result
 
 
 def repeat(x: Array, repeats: list[int]) -> Array:
@@ -214,7 +224,16 @@ def pad(x: Array, pad: list[int], mode: str = "constant", value: Any = None) -> 
                 x = np.take(x, _places(x.shape[d], before, after, mode), d)
         return x
     x = x[tuple(slice(max(-a, 0), x.shape[d] + min(b, 0)) for d, (a, b) in enumerate(widths))]
-    return np.pad(x, np.maximum(widths, 0), constant_values=value or 0)
+    return padded(x, [(max(before, 0), max(after, 0)) for before, after in widths], value or 0)
+
+
+def padded(x: Array, widths: list[tuple[int, int]], value: Any) -> Array:
+    """`numpy.pad` with one value, by NumPy's core alone."""
+    result = np.full(
+        [before + size + after for size, (before, after) in zip(x.shape, widths, strict=True)], value, x.dtype
+    )
+    result[tuple(slice(before, before + size) for size, (before, _) in zip(x.shape, widths, strict=True))] = x
+    return result
 
 
 def constant_pad_nd(x: Array, padding: list[int], value: Any = 0) -> Array:
