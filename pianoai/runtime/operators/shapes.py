@@ -162,8 +162,7 @@ def broadcast(x: Array, shape: tuple[int, ...]) -> Array:
     """`numpy.broadcast_to` by NumPy's core alone: a view that cannot be written to. Raises ValueError."""
     if min(shape, default=0) < 0 or len(shape) < x.ndim:
         raise ValueError(f"expand: {x.shape} to {shape}")
-    flags = ["multi_index", "refs_ok", "zerosize_ok"]
-    with np.nditer((x,), flags, [["readonly"]], itershape=shape, order="C") as iterator:
+    with np.nditer(x, ["multi_index", "refs_ok", "zerosize_ok"], ["readonly"], itershape=shape, order="C") as iterator:
         result: Array = iterator.itviews[0]
     return result
 
