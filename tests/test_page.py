@@ -31,8 +31,16 @@ LISTEN = """
 window.struck = [];
 const start = OscillatorNode.prototype.start;
 OscillatorNode.prototype.start = function (when) {
-  if (when > 0) window.struck.push({when, now: this.context.currentTime, state: this.context.state});
+  if (when > 0) {
+    this.struck = {when, now: this.context.currentTime, state: this.context.state, until: null};
+    window.struck.push(this.struck);
+  }
   return start.apply(this, arguments);
+};
+const stop = OscillatorNode.prototype.stop;
+OscillatorNode.prototype.stop = function (when) {
+  if (this.struck) this.struck.until = when;
+  return stop.apply(this, arguments);
 };
 """
 PROMPT = [(0, 12, 60, 70), (12, 12, 64, 80), (24, 24, 67, 90), (24, 24, 48, 60)]  # start, ticks long, pitch, velocity
@@ -811,7 +819,11 @@ def test_a_variation_is_heard_while_it_grows(page: Page, server: Server) -> None
     page.click("#continue")
     expect(page.locator("#status")).to_have_text("Stopped.")
     page.keyboard.press("a", delay=50)
+    expect(page.locator("#status")).to_have_text("Not recorded: keep a variation, or none, first.")
+    page.click("text=None of these")
     expect(page.locator("#choices")).to_be_hidden()
+    page.keyboard.press("a", delay=50)
+    assert len(downloaded(page)[0]) == 3
 
 
 def test_at_temperature_0_there_is_nothing_to_choose_from(page: Page, server: Server) -> None:
@@ -850,9 +862,20 @@ def test_sliders_and_boxes_leave_the_space_bar_alone(page: Page, server: Server)
 
 def test_the_keys_end_where_a_piano_does(page: Page, server: Server) -> None:
     visit(page, server)
-    for name, first, last in (("higher", 48, 108), ("lower", 12, 72)):
+
+    def lettered() -> list[int]:
+        keys = "(keys) => keys.filter((key) => key.firstChild.textContent).map((key) => Number(key.dataset.pitch))"
+        pitches: list[int] = page.eval_on_selector_all(".key", keys)
+        return [min(pitches), max(pitches)]
+
+    assert lettered() == [60, 76]
+    page.click("#higher")  # the letters move, and the keys need not
+    assert lettered() == [72, 88]
+    assert page.locator(".key").first.get_attribute("data-pitch") == "48"
+    for name, first, last, letters in (("higher", 48, 108, [96, 108]), ("lower", 12, 72, [12, 28])):
         for _ in range(9):
             page.click(f"#{name}")
+        assert lettered() == letters
         pitches = page.eval_on_selector_all(".key", "(keys) => keys.map((key) => Number(key.dataset.pitch))")
         assert (min(pitches), max(pitches)) == (first, last)
     page.set_viewport_size({"width": 420, "height": 800})
@@ -886,3 +909,108 @@ def test_a_pedal_holds_and_a_keyboard_that_is_gone_lets_go(page: Page, server: S
     low, high = downloaded(page)[0]
     assert low[1] > 0.3 * 2 * TICKS_PER_BEAT - 1  # until the pedal was up
     assert high[0] + high[1] > low[1]  # until it was gone
+
+
+def held_back(page: Page) -> list[Route]:
+    """What the page asks for, which waits until a test answers it."""
+    held: list[Route] = []
+    page.route("**/generate", lambda route: held.append(route))
+    return held
+
+
+def answer(page: Page, held: list[Route], number: int) -> None:
+    """Answers a request, once it has come, with a note a beat, of a pitch that says which it is."""
+    for _ in range(100):
+        if len(held) > number:
+            break
+        page.wait_for_timeout(50)
+    frames = json.loads(held[number].request.post_data or "")["frames"]
+    notes = [{"pitch": 60 + number, "start": at, "duration": 0.5, "velocity": 70} for at in range(frames // 4)]
+    held[number].fulfill(json={"notes": notes, "frames": frames, "state": "more"})
+
+
+def test_who_waits_at_the_end_may_go_elsewhere(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "prompt.mid", steady(2))
+    held = held_back(page)
+    set_length(page, 12)
+    page.click("#continue")
+    answer(page, held, 0)
+    reach(page, 9, 10)
+    page.wait_for_timeout(800)
+    expect(page.locator("#play")).to_have_text("Pause")
+    page.click("#rewind")
+    reach(page, 1, 10)
+    answer(page, held, 1)
+    expect(page.locator("#position")).to_contain_text("of 14")
+    assert int(page.locator("#position").inner_text().split()[1]) < 8
+    reach(page, 12, 14)
+    expect(page.locator("#play")).to_have_text("Play", timeout=5000)
+
+
+def test_a_link_is_heard_while_it_is_opened(page: Page, server: Server) -> None:
+    held = held_back(page)
+    page.goto(server.url + "#t=400&m=&s=r1_12_1~r2_4_1")
+    answer(page, held, 0)
+    expect(page.locator("#position")).to_contain_text("of 8")
+    page.click("#play")
+    reach(page, 8, 8)
+    answer(page, held, 1)
+    reach(page, 12, 12)
+    answer(page, held, 2)
+    reach(page, 14, 16)
+    expect(page.locator("#play")).to_have_text("Play", timeout=5000)
+    # A file that is dropped meanwhile is what the address says then, and Back leads to the link.
+    page.goto("about:blank")
+    held.clear()
+    page.goto(server.url + "#t=400&m=&s=r1_12_1")
+    answer(page, held, 0)
+    expect(page.locator("#position")).to_contain_text("of 8")
+    drop(page, "mine.mid", steady(3))
+    expect(page.locator("#status")).to_have_text("mine.mid: 3 notes.")
+    page.wait_for_timeout(300)
+    expect(page.locator("#status")).to_have_text("mine.mid: 3 notes.")
+    assert "s=p" in page.url
+    page.unroute("**/generate")
+    page.go_back()
+    assert page.url.endswith("s=r1_12_1")
+    # Who begins before the server is awake has begun.
+    waiting: list[Route] = []
+    asleep = True
+    page.goto("about:blank")
+    page.route("**/health", lambda route: waiting.append(route) if asleep else route.continue_())
+    page.goto(server.url + "#t=90&m=&s=pAAAA")
+    page.click("#continue")
+    asleep = False
+    for route in waiting:
+        route.continue_()
+    expect(page.locator("#status")).to_contain_text("32 beats with seed", timeout=20_000)
+    assert re.search(r"s=r\d+_32_1$", page.url)
+
+
+def test_every_note_is_let_go(page: Page, server: Server) -> None:
+    """At the seam of a loop one key ends and is struck again; and what is heard twice is struck once."""
+    visit(page, server)
+    notes = [(0, 3, 60, 70), (24, 24, 60, 70), (12, 36, 67, 70)]
+    drop(page, "loop.mid", midi.write(make_notes(notes), 240))
+    page.check("#loop")
+    page.locator("#roll").focus()
+    page.keyboard.press(" ")
+    page.wait_for_timeout(2500)
+    page.keyboard.press(" ")
+    page.wait_for_function("() => window.struck.every((one) => one.until !== null)", timeout=5000)
+    struck = page.evaluate("window.struck")
+    assert len(struck) > 9
+    assert all(one["until"] - one["when"] < 1.2 for one in struck)
+    # From the middle of two notes, and again while it plays.
+    before = len(struck)
+    page.uncheck("#loop")
+    page.locator("#roll").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    page.wait_for_timeout(50)
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(800)
+    assert page.evaluate("window.struck.length") == before + 2  # one begins there, and one sounds
+    page.wait_for_function("() => window.struck.every((one) => one.until !== null)", timeout=5000)

@@ -15,13 +15,13 @@ const PEDAL = 64; // number of the controller that sustains
 const PLACES = [
   ..."KeyA KeyW KeyS KeyE KeyD KeyF KeyT KeyG KeyY KeyH KeyU KeyJ KeyK KeyO KeyL KeyP Semicolon".split(" "),
 ];
-const FIRST = 48; // C3, the first key on the screen at first, where there is room for C4 as well
+const BELOW = 12; // semitones shown below the letters at first, where there is room
 const NARROWEST = 26; // pixels of a white key
 
-/** The keys on the screen, some octaves of them, and those of the computer's keyboard, which begin at the second. */
+/** The keys on the screen, some octaves of them, and among them those that the computer's letters play. */
 export class Keyboard {
-  private first = FIRST;
-  private octaves = 0;
+  private letters = 60; // the pitch of the first letter, a C
+  private first = 60 - BELOW; // and of the first key
   private readonly down = new Map<string | number, number>(); // by place or pointer: the pitch that it holds
   private readonly keys = new Map<number, HTMLElement>();
 
@@ -40,9 +40,9 @@ export class Keyboard {
     window.addEventListener("blur", () => this.letAll());
   }
 
-  /** Moves the keys by octaves. */
+  /** Moves the letters by octaves, and the keys where they would be out of sight. */
   shift(octaves: number): void {
-    this.first += 12 * octaves;
+    this.letters = Math.min(Math.max(LOWEST - (LOWEST % 12), this.letters + 12 * octaves), HIGHEST - 12);
     this.build();
   }
 
@@ -64,15 +64,9 @@ export class Keyboard {
     for (const [pitch, key] of this.keys) key.classList.toggle("sounds", pitches.has(pitch));
   }
 
-  private get letters(): number {
-    return this.first + (this.octaves > 1 ? 12 : 0);
-  }
-
   private build(): void {
     const octaves = Math.max(1, Math.min(7, Math.floor(this.place.clientWidth / (7 * NARROWEST))));
-    if (!this.octaves && octaves === 1) this.first += 12;
-    this.octaves = octaves;
-    this.first = Math.min(Math.max(LOWEST - (LOWEST % 12), this.first), HIGHEST - 12 * octaves); // from C to C
+    this.first = Math.min(this.letters, Math.max(this.first, this.letters + 12 - 12 * octaves), HIGHEST - 12 * octaves);
     const pitches = Array.from({ length: 12 * octaves + 1 }, (_, at) => this.first + at);
     const whites = pitches.filter((pitch) => !isBlack(pitch)).length;
     this.keys.clear();
@@ -108,8 +102,8 @@ export class Keyboard {
   private tap(event: MouseEvent): void {
     const pitch = pitchOf(event.target);
     if (event.detail > 0 || pitch === null) return;
-    this.hold("tap", pitch);
-    setTimeout(() => this.let("tap"), TAP);
+    this.hold(`tap ${pitch}`, pitch);
+    setTimeout(() => this.let(`tap ${pitch}`), TAP);
   }
 
   private slide(event: PointerEvent): void {
@@ -188,7 +182,7 @@ class Device {
     if (kind === 11 && pitch === PEDAL) return this.tread(value >= 64);
     if (pitch < LOWEST || pitch > HIGHEST) return;
     if (kind === 9 && value > 0) {
-      if (this.sustained.delete(pitch)) this.hands.release(pitch); // struck again
+      if (this.sustained.delete(pitch) || this.down.has(pitch)) this.hands.release(pitch); // struck again
       this.down.add(pitch);
       this.hands.press(pitch, value);
     } else if ((kind === 8 || kind === 9) && this.down.delete(pitch)) {

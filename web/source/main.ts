@@ -17,6 +17,7 @@ const VARIATIONS = 3;
 const MODEL = 12; // digits of the model's checksum in a link
 const FAR = 8; // pixels after which a press on the roll is no click
 const SEAM = 0.01; // beats by which the transport may stop before the end
+const OFFER = "Listen to the variations, and keep one.";
 const SILENT = "This browser keeps the page silent: touch it once more.";
 
 function element<T extends HTMLElement>(id: string): T {
@@ -64,7 +65,7 @@ let checksum = "";
 interface Job {
   readonly abort: AbortController;
   begun: boolean; // whether some of it is there
-  quiet: boolean; // whether it must not begin to play by itself
+  quiet: boolean; // whether it must not begin to play by itself, or has
 }
 
 /** A variation, as it is shown. */
@@ -91,20 +92,26 @@ function say(text: string, bad = false): void {
   status.classList.toggle("bad", bad);
 }
 
+function unsay(text: string): void {
+  if (status.textContent === text) say("");
+}
+
 function fail(error: unknown): void {
   say(error instanceof Error ? error.message : String(error), true);
 }
 
 // Playing
 
-function play(from: number | null = null): void {
+/** Whether there is anything to play; where not, that is said. */
+function play(from: number | null = null): boolean {
   wake();
   take.end();
+  waiting = false;
   if (composing) composing.quiet = false;
   const { notes, beats } = shown();
   if (!notes.length) {
     if (!composing) say(beats ? "Nothing but silence yet." : "Nothing to play yet: press some keys, or let the network begin.");
-    return;
+    return false;
   }
   following = true;
   if (from !== null) player.seek(from);
@@ -112,16 +119,18 @@ function play(from: number | null = null): void {
   player.play();
   move();
   setTimeout(() => player.awake || say(SILENT, true), 1000);
+  return true;
 }
 
 function wake(): void {
-  void player.wake().then(() => status.textContent === SILENT && say(""));
+  void player.wake().then(() => unsay(SILENT));
 }
 
 function pause(): void {
   waiting = false;
   if (composing) composing.quiet = true;
   player.pause();
+  unsay(unrecorded("pause"));
   back();
 }
 
@@ -129,7 +138,7 @@ function pause(): void {
 function ended(): void {
   if (player.playing) return; // somebody has begun anew meanwhile
   const { beats } = shown();
-  if (player.beat < beats - SEAM) return play(player.beat);
+  if (player.beat < beats - SEAM) return void play(player.beat);
   if (shown() === growing) {
     waiting = true;
     return draw();
@@ -149,10 +158,13 @@ function back(): void {
 }
 
 function seek(beat: number): void {
+  const waited = waiting;
+  waiting = false;
   following = true;
   marker = Math.min(Math.max(0, beat), shown().beats);
   player.seek(marker);
   loop();
+  if (waited) play(marker);
   draw();
 }
 
@@ -177,11 +189,11 @@ function press(pitch: number, velocity: number): void {
   wake();
   pressed.add(pitch);
   if (!player.press(pitch, velocity)) return;
-  if (player.playing || composing) {
-    say(`Not recorded: ${player.playing ? "pause" : "stop"} first.`);
+  const busy = player.playing ? "pause" : composing ? "stop" : cards.length ? "keep a variation, or none," : "";
+  if (busy) {
+    say(unrecorded(busy));
     return draw();
   }
-  if (!take.running) dismiss();
   following = true;
   take.press(pitch, velocity);
 }
@@ -191,6 +203,10 @@ function release(pitch: number): void {
   pressed.delete(pitch);
   take.release(pitch);
   draw();
+}
+
+function unrecorded(first: string): string {
+  return `Not recorded: ${first} first.`;
 }
 
 /** Something has changed about a take. */
@@ -207,15 +223,23 @@ function begin(longer: Piece | null): Job {
   composing = { abort: new AbortController(), begun: false, quiet: false };
   growing = longer;
   waiting = false;
+  loop();
   buttons();
   return composing;
 }
 
 function end(job: Job): void {
-  if (composing === job) stop();
+  if (composing === job) halt();
   loop();
   link_();
   draw();
+}
+
+/** Stops; who waits for more of a variation is back at the piece. */
+function halt(): void {
+  const waited = waiting;
+  stop();
+  if (waited) back();
 }
 
 function stop(): void {
@@ -243,7 +267,7 @@ async function grow(base: Piece, run: Run, job: Job, which: string, found: (piec
     if (composing === job) fail(error);
     return false;
   }
-  const silent = newest.notes.length === base.notes.length ? ", of silence" : "";
+  const silent = newest.notes.some((note) => note.start + note.duration > base.beats + SEAM) ? "" : ", of silence";
   report(`${run.beats} beats with seed ${run.seed}${silent}.`);
   return composing === job;
 }
@@ -262,19 +286,15 @@ async function go(base: Piece, run: Run, hear: boolean): Promise<boolean> {
   const other = piece() !== base; // than what is there now, which was another continuation
   const job = begin(other ? null : base);
   const whole = await grow(base, run, job, "", (longer) => {
-    const first = !job.begun;
     const seam = shown().beats;
-    if (first) history_.push(longer);
-    else history_.grow(longer);
+    if (job.begun) history_.grow(longer);
+    else history_.push(longer);
     growing = longer;
     changed();
-    if (!hear) return;
-    if (waiting) {
-      waiting = false;
-      play(seam);
-    } else if (first && !job.quiet && (other || !player.playing)) {
+    if (waiting) play(seam);
+    else if (hear && !job.quiet && (!player.playing || (other && !job.begun))) {
       marker = Math.max(0, Math.floor(base.beats) - BEFORE);
-      play(marker);
+      job.quiet = play(marker);
     }
   });
   end(job);
@@ -304,7 +324,7 @@ function free(): boolean {
 
 function onward(): void {
   if (composing) {
-    stop();
+    halt();
     if (!cards.some((card) => card.piece)) dismiss();
     return say("Stopped.");
   }
@@ -370,17 +390,15 @@ async function vary(): Promise<void> {
       listening = longer;
       changed();
       if (waiting) play(seam);
-      waiting = false;
     });
-    growing = null;
-    if (!card.piece) {
+    if (!card.piece && cards.includes(card)) {
       article.remove();
       cards.splice(cards.indexOf(card), 1);
-    } else if (waiting) ended();
-    waiting = false;
+    }
+    if (composing === job) growing = null;
   }
   if (composing === job && !cards.length) hide();
-  if (composing === job && cards.length === VARIATIONS) say("Listen to the variations, and keep one.");
+  if (composing === job && cards.length === VARIATIONS) say(OFFER);
   end(job);
 }
 
@@ -389,6 +407,7 @@ function dismiss(): void {
   stop();
   if (listening) pause();
   if (choices.contains(document.activeElement)) element("vary").focus();
+  unsay(OFFER);
   hide();
   changed();
 }
@@ -409,6 +428,7 @@ function button(text: string, name: string, action: () => void): HTMLButtonEleme
 
 /** Lets go of all that is under way; whether there was anything that was only on its way, or offered. */
 function clear(): boolean {
+  opening = false;
   take.end();
   const pending = (composing !== null && !composing.begun) || !choices.hidden;
   stop();
@@ -420,7 +440,7 @@ function clear(): boolean {
 function undo(): void {
   if (clear() || !history_.canUndo) return;
   pause();
-  moved(history_.undo());
+  moved(history_.undo(tempo()));
 }
 
 function redo(): void {
@@ -524,7 +544,7 @@ async function copy(): Promise<void> {
 
 /** Makes the piece of a link again. */
 async function follow(linked: link.Linked): Promise<void> {
-  if (history_.canUndo || take.running) {
+  if (history_.canUndo || take.running || composing || !choices.hidden) {
     return say("The link was not opened, since you have begun to play: the browser's Back leads to it.", true);
   }
   setTempo(linked.tempo);
@@ -533,12 +553,14 @@ async function follow(linked: link.Linked): Promise<void> {
       history_.push(withPrompt(piece(), step.notes));
       changed();
     } else if (!(await go(piece(), step, false))) {
-      return say(`${status.textContent ?? ""} Reload the page to open the link again.`, true);
+      if (opening) say(`${status.textContent ?? ""} Reload the page to open the link again.`, true);
+      return;
     }
   }
-  seek(0);
+  const ready = player.playing ? "" : "Ready: press Play.";
+  if (ready) seek(0);
   const other = linked.model !== "" && checksum !== "" && linked.model !== checksum;
-  say(other ? "The link was made with another model, so this is other music." : "Ready: press Play.", other);
+  say(other ? "The link was made with another model, so this is other music." : ready, other);
 }
 
 // What is shown
@@ -550,9 +572,10 @@ function changed(): void {
     player.pause(); // there is less than before
     player.seek(beats);
   }
+  marker = Math.min(marker, beats);
   loop();
   buttons();
-  if (!composing) link_();
+  link_();
   draw();
 }
 
@@ -561,7 +584,7 @@ function buttons(): void {
   const disabled: Record<string, boolean> = {
     undo: !history_.canUndo && !take.running,
     redo: !history_.canRedo,
-    again: piece().steps.at(-1)?.kind !== "run",
+    again: piece().steps.at(-1)?.kind !== "run" || take.running,
     download: empty,
     link: empty,
   };
@@ -703,8 +726,8 @@ canvas.addEventListener("click", (event) => {
   dragged = null;
 });
 canvas.addEventListener("wheel", (event) => {
-  const across = event.deltaX || (event.shiftKey ? event.deltaY : 0);
-  if (!across) return;
+  const across = event.shiftKey ? event.deltaX || event.deltaY : event.deltaX;
+  if (!across || (!event.shiftKey && Math.abs(across) <= Math.abs(event.deltaY))) return;
   event.preventDefault();
   scroll(across);
 });
@@ -751,7 +774,7 @@ document.addEventListener("click", (event) => {
 });
 for (const name of ["pointerup", "touchend"] as const) document.addEventListener(name, wake);
 window.addEventListener("beforeunload", (event) => {
-  if (linked() === null) event.preventDefault(); // no address would bring it back
+  if (take.running || linked() === null) event.preventDefault(); // no address would bring it back
 });
 window.addEventListener("hashchange", () => location.reload()); // another link in the same tab
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

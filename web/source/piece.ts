@@ -122,9 +122,10 @@ export class History {
     this.changes.push({ piece, tempo: this.changes.pop()?.tempo ?? null });
   }
 
-  undo(): number | null {
+  /** `tempo` is what it is now: redoing brings it back. */
+  undo(tempo: number): number | null {
     const change = this.changes.pop();
-    if (change) this.undone.push(change);
+    if (change) this.undone.push({ ...change, tempo: change.tempo && [change.tempo[0], tempo] });
     return change?.tempo?.[0] ?? null;
   }
 

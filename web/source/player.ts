@@ -1,11 +1,12 @@
 // Sound: a piano of sines on Web Audio, and a transport that plays notes by the beat.
 
-import { Compressor, Frequency, getContext, getTransport, immediate, now, PolySynth, start, Synth } from "tone";
+import { Compressor, Frequency, Gain, getContext, getTransport, immediate, now, PolySynth, start, Synth } from "tone";
 import type { Note } from "./piece";
 
 const VOICES = 48;
 const LOUDNESS = -14; // decibels: chords of ten notes must not clip
 const NEAR = 1e-3; // beats
+const FADE = 0.03; // seconds in which what was planned ahead is silenced
 
 /** Plays notes whose times are beats; more may come while it plays. */
 export class Player {
@@ -14,13 +15,15 @@ export class Player {
   private readonly held = new Map<number, number>(); // by how many hands each key is down
   private end = -1; // the event that stops at the end of the music
   private over = false; // whether that has come: it comes several times, since what was planned ahead still runs
+  private ending: number | null = null; // the timer, where the music has come to an end that is not heard yet
   private from = 0; // the beat where it began, or began anew
-  private synths: { readonly piece: PolySynth; readonly hands: PolySynth } | null = null;
+  private readonly struck = new Map<number, Note>(); // by pitch: what was struck last and not let go
+  private made: Instruments | null = null;
 
   /** `ended` is called when the music has come to its end, and has stopped there. */
   constructor(private readonly ended: () => void) {
     this.transport.on("loop", (time) => {
-      this.synths?.piece.releaseAll(time); // what ends with the loop has no end of its own
+      this.hush(time); // what ends with the loop has no end of its own
       this.from = this.transport.toTicks(this.transport.loopStart) / this.transport.PPQ;
       this.resound(this.from, time);
     });
@@ -37,7 +40,7 @@ export class Player {
   }
 
   get playing(): boolean {
-    return this.transport.state === "started";
+    return this.transport.state === "started" || this.ending !== null;
   }
 
   get beat(): number {
@@ -64,10 +67,9 @@ export class Player {
     }
     for (const note of wanted) {
       if (this.scheduled.has(note)) continue;
-      const release = (time: number): unknown => this.instruments().piece.triggerRelease(frequency(note.pitch), time);
       this.scheduled.set(note, [
         this.transport.schedule((time) => this.strike(note, time), this.ticks(note.start)),
-        this.transport.schedule(release, this.ticks(note.start + note.duration)),
+        this.transport.schedule((time) => this.let(note, time), this.ticks(note.start + note.duration)),
       ]);
     }
     this.over = false;
@@ -76,32 +78,43 @@ export class Player {
       if (this.over) return;
       this.over = true;
       this.transport.pause(time);
-      this.synths?.piece.releaseAll(time);
-      getContext().setTimeout(this.ended, Math.max(0, time - getContext().currentTime));
+      this.hush(time);
+      const left = Math.max(0, time - getContext().currentTime);
+      this.ending = getContext().setTimeout(() => {
+        this.ending = null;
+        this.ended();
+      }, left);
     }, this.ticks(beats));
   }
 
+  /** Does nothing where it plays. */
   play(): void {
+    this.notEnding();
+    if (this.playing) return;
     this.over = false;
     this.from = this.beat;
+    this.instruments().loudness.gain.setValueAtTime(1, now());
     this.resound(this.from, now());
     this.transport.start();
   }
 
   pause(): void {
-    const heard = this.heard;
-    const playing = this.playing;
+    const { heard, playing } = this;
+    this.notEnding();
     this.transport.pause();
-    this.synths?.piece.releaseAll();
+    this.mute();
     if (playing) this.seek(heard);
   }
 
   seek(beat: number): void {
-    this.synths?.piece.releaseAll();
+    this.notEnding();
+    this.mute();
     this.from = beat;
     this.over = false;
     this.transport.ticks = Math.round(beat * this.transport.PPQ);
-    if (this.playing) this.resound(beat, now());
+    if (!this.playing) return;
+    this.instruments().loudness.gain.setValueAtTime(1, now());
+    this.resound(beat, now());
   }
 
   loop(from: number, to: number, on: boolean): void {
@@ -130,7 +143,32 @@ export class Player {
   }
 
   private strike(note: Note, time: number): void {
+    const before = this.struck.get(note.pitch);
+    if (before) this.let(before, time);
+    this.struck.set(note.pitch, note);
     this.instruments().piece.triggerAttack(frequency(note.pitch), time, note.velocity / 127);
+  }
+
+  private let(note: Note, time: number): void {
+    if (this.struck.get(note.pitch) !== note) return;
+    this.struck.delete(note.pitch);
+    this.instruments().piece.triggerRelease(frequency(note.pitch), time);
+  }
+
+  /** Lets go of all notes of the piece. The instrument's own way would take their keys for held. */
+  private hush(time: number): void {
+    for (const note of this.struck.values()) this.let(note, time);
+  }
+
+  /** Silences the piece at once, with what was planned ahead. */
+  private mute(): void {
+    this.made?.loudness.gain.rampTo(0, FADE, immediate());
+    this.hush(now());
+  }
+
+  private notEnding(): void {
+    if (this.ending !== null) getContext().clearTimeout(this.ending);
+    this.ending = null;
   }
 
   /** Strikes what began before a beat and sounds there. */
@@ -144,23 +182,31 @@ export class Player {
     return `${Math.round(beat * this.transport.PPQ)}i`;
   }
 
-  /** One for the piece and one for the hands, so that neither ends what the other holds. */
-  private instruments(): { readonly piece: PolySynth; readonly hands: PolySynth } {
-    if (this.synths === null) {
+  private instruments(): Instruments {
+    if (this.made === null) {
       const out = new Compressor(-18, 4).toDestination();
-      const made = (): PolySynth => {
-        const synth = new PolySynth(Synth, {
-          volume: LOUDNESS,
-          oscillator: { type: "custom", partials: [1, 0.42, 0.24, 0.12, 0.07, 0.04, 0.02] },
-          envelope: { attack: 0.004, decay: 2.4, decayCurve: "exponential", sustain: 0.02, release: 0.35 },
-        }).connect(out);
-        synth.maxPolyphony = VOICES;
-        return synth;
-      };
-      this.synths = { piece: made(), hands: made() };
+      const loudness = new Gain(1).connect(out);
+      this.made = { piece: piano().connect(loudness), hands: piano().connect(out), loudness };
     }
-    return this.synths;
+    return this.made;
   }
+}
+
+/** One for the piece, which can be silenced, and one for the hands, so that neither ends what the other holds. */
+interface Instruments {
+  readonly piece: PolySynth;
+  readonly hands: PolySynth;
+  readonly loudness: Gain;
+}
+
+function piano(): PolySynth {
+  const synth = new PolySynth(Synth, {
+    volume: LOUDNESS,
+    oscillator: { type: "custom", partials: [1, 0.42, 0.24, 0.12, 0.07, 0.04, 0.02] },
+    envelope: { attack: 0.004, decay: 2.4, decayCurve: "exponential", sustain: 0.02, release: 0.35 },
+  });
+  synth.maxPolyphony = VOICES;
+  return synth;
 }
 
 function frequency(pitch: number): number {

@@ -8,6 +8,7 @@ const ROOM = 3; // semitones shown beyond the notes
 const FEWEST = 30; // semitones shown at least
 const BAR = 4; // beats, for the numbers alone
 const FLAG = 6; // pixels: half of the width of what shows where playing begins
+const OUTLINED = 6; // pixels of a row, from which on what sounds has an outline
 const FAINTEST = 0.75; // how solid the softest note is
 const WAIT = 0.3; // of the width: where the head stays while the music moves
 
@@ -104,7 +105,7 @@ export class Roll {
       context.beginPath();
       context.roundRect(from, y(note.pitch) + 0.5, Math.max(to - from - 1, 2), Math.max(row - 1, 2), Math.min(3, row / 3));
       context.fill();
-      if (!sounds) continue;
+      if (!sounds || row < OUTLINED) continue;
       context.strokeStyle = colour("ink"); // not by the colour alone
       context.lineWidth = 1.5;
       context.stroke();
