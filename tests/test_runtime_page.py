@@ -278,8 +278,8 @@ def test_what_is_said_of_a_start_is_what_its_table_shows() -> None:
     read = np.subtract(shown["read planned"], shown["step planned"])
     flat = " ".join(PAGE.split())
     assert f"{saved[0]:.0f} ms and {saved[1]:.1f} MB less, with bytecode" in flat
-    assert f"a step takes {planned[4]:.0f} ms and {planned[5]:.1f} MB" in flat
-    assert f"and `read` {read[4]:.0f} ms and {read[5]:.1f} MB" in flat
+    assert f"a step takes {planned[0]:.0f} ms and {planned[1]:.1f} MB" in flat
+    assert f"and `read` {read[0]:.0f} ms and {read[1]:.1f} MB" in flat
 
 
 if __name__ == "__main__":
