@@ -502,8 +502,8 @@ def test_letters_that_the_terminal_lacks_are_escaped() -> None:
 
 def test_interrupted_while_it_begins_it_ends_quietly() -> None:
     code = "import builtins, os, signal, sys\nreal = builtins.__import__\n"
-    code += "def interrupted(name, *rest):\n    if name == 'numpy': os.kill(os.getpid(), signal.SIGINT)\n"
-    code += "    return real(name, *rest)\nbuiltins.__import__ = interrupted\n"
+    code += "def interrupted(name, *rest, **more):\n    if name == 'numpy': os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "    return real(name, *rest, **more)\nbuiltins.__import__ = interrupted\n"
     code += "from pianoai.__main__ import main; sys.exit(main(['score', 'prompt.mid']))"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
