@@ -973,6 +973,7 @@ def test_a_link_is_heard_while_it_is_opened(page: Page, server: Server) -> None:
     assert "s=p" in page.url
     page.unroute("**/generate")
     page.go_back()
+    expect(page.locator("#status")).to_have_text("Ready: press Play.", timeout=20_000)
     assert page.url.endswith("s=r1_12_1")
     # Who begins before the server is awake has begun.
     waiting: list[Route] = []
@@ -1009,7 +1010,7 @@ def test_every_note_is_let_go(page: Page, server: Server) -> None:
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.keyboard.press(" ")
-    page.wait_for_timeout(50)
+    page.wait_for_function("(least) => window.struck.length >= least", arg=before + 2)
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(800)
     assert page.evaluate("window.struck.length") == before + 2  # one begins there, and one sounds

@@ -6,6 +6,7 @@ import type { Note } from "./piece";
 const VOICES = 48;
 const LOUDNESS = -14; // decibels: chords of ten notes must not clip
 const NEAR = 1e-3; // beats
+const EXACT = 1e-4; // seconds to which the transport keeps its times
 const FADE = 0.03; // seconds in which what was planned ahead is silenced
 
 /** Plays notes whose times are beats; more may come while it plays. */
@@ -14,7 +15,7 @@ export class Player {
   private readonly scheduled = new Map<Note, readonly [number, number]>(); // its beginning and its end
   private readonly held = new Map<number, number>(); // by how many hands each key is down
   private end = -1; // the event that stops at the end of the music
-  private over = false; // whether that has come: it comes several times, since what was planned ahead still runs
+  private since = Infinity; // seconds: what is due before that is of a place that was left, and comes all the same
   private ending: number | null = null; // the timer, where the music has come to an end that is not heard yet
   private from = 0; // the beat where it began, or began anew
   private readonly struck = new Map<number, Note>(); // by pitch: what was struck last and not let go
@@ -23,6 +24,7 @@ export class Player {
   /** `ended` is called when the music has come to its end, and has stopped there. */
   constructor(private readonly ended: () => void) {
     this.transport.on("loop", (time) => {
+      if (time < this.since) return;
       this.hush(time); // what ends with the loop has no end of its own
       this.from = this.transport.toTicks(this.transport.loopStart) / this.transport.PPQ;
       this.resound(this.from, time);
@@ -68,15 +70,14 @@ export class Player {
     for (const note of wanted) {
       if (this.scheduled.has(note)) continue;
       this.scheduled.set(note, [
-        this.transport.schedule((time) => this.strike(note, time), this.ticks(note.start)),
+        this.transport.schedule((time) => this.due(note, time), this.ticks(note.start)),
         this.transport.schedule((time) => this.let(note, time), this.ticks(note.start + note.duration)),
       ]);
     }
-    this.over = false;
     this.transport.clear(this.end);
     this.end = this.transport.schedule((time) => {
-      if (this.over) return;
-      this.over = true;
+      if (time < this.since) return;
+      this.since = Infinity;
       this.transport.pause(time);
       this.hush(time);
       const left = Math.max(0, time - getContext().currentTime);
@@ -91,7 +92,7 @@ export class Player {
   play(): void {
     this.notEnding();
     if (this.playing) return;
-    this.over = false;
+    this.since = now() - EXACT;
     this.from = this.beat;
     this.instruments().loudness.gain.setValueAtTime(1, now());
     this.resound(this.from, now());
@@ -101,6 +102,7 @@ export class Player {
   pause(): void {
     const { heard, playing } = this;
     this.notEnding();
+    this.since = Infinity;
     this.transport.pause();
     this.mute();
     if (playing) this.seek(heard);
@@ -110,7 +112,7 @@ export class Player {
     this.notEnding();
     this.mute();
     this.from = beat;
-    this.over = false;
+    if (this.playing) this.since = now() - EXACT;
     this.transport.ticks = Math.round(beat * this.transport.PPQ);
     if (!this.playing) return;
     this.instruments().loudness.gain.setValueAtTime(1, now());
@@ -171,10 +173,15 @@ export class Player {
     this.ending = null;
   }
 
-  /** Strikes what began before a beat and sounds there. */
+  /** Strikes a note in its turn, unless its place was left, or it was struck as playing began. */
+  private due(note: Note, time: number): void {
+    if (time >= this.since && this.struck.get(note.pitch) !== note) this.strike(note, time);
+  }
+
+  /** Strikes what sounds at a beat, where playing begins: the transport itself may miss what begins just there. */
   private resound(beat: number, time: number): void {
     for (const note of this.scheduled.keys()) {
-      if (note.start < beat - NEAR && note.start + note.duration > beat + NEAR) this.strike(note, time);
+      if (note.start < beat + NEAR && note.start + note.duration > beat + NEAR) this.strike(note, time);
     }
   }
 
