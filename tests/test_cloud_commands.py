@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ def cloud(function: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     def expanded(text: str) -> dict[str, Any]:
         plain: dict[str, Any] = parse(text)
-        if "Function" not in plain.get("Resources", {}):  # such as what SAM keeps its uploads in
+        if plain.get("Resources", {}).get("Function", {}).get("Type") != "AWS::Serverless::Function":
             return plain
         code = plain["Resources"]["Function"]["Properties"]["CodeUri"]
         plain = expand(TEMPLATE.read_text("utf-8"), code)
@@ -104,7 +105,11 @@ def cloud(function: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
-    yield f"http://localhost:{port}"  # with dots the server would take it for a bucket's own address
+    address = f"http://localhost:{port}"  # with dots the server would take it for a bucket's own address
+    reset = urllib.request.Request(f"{address}/moto-api/reset", method="POST")  # servers of a process share a cloud
+    urllib.request.urlopen(reset).close()
+    yield address
+    urllib.request.urlopen(reset).close()
     server.stop()
 
 
