@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import urllib.request
 import venv
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from moto.server import ThreadedMotoServer
 from pianoai.runtime import midi
 from pianoai.runtime.function import Function
 from pianoai.serving import Server
+from tests.served import served
 from tests.test_documented import ROOT, of_pages
 from tests.test_template import REGION, expand, without_account
 
@@ -54,12 +54,8 @@ def tools() -> Path:
 @pytest.fixture
 def function() -> Iterator[Server]:
     """What is behind the function's URL, and answers when it is invoked."""
-    with Server(ROOT / "pianoai/model.ts", Path("gone.json"), 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with served(ROOT / "pianoai/model.ts", Path("gone.json")) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from pianoai.runtime import midi
-from pianoai.serving import Server
+from tests.served import served
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -121,19 +120,13 @@ def test_the_commands_that_make_music(tmp_path: Path) -> None:
 def test_the_commands_that_ask_the_function(tmp_path: Path) -> None:
     shutil.copy(ROOT / "plots/samples/transformer-1.mid", tmp_path / "prompt.mid")
     (tmp_path / "answer.json").write_text(json.dumps({"midi": "TVRoZA=="}))
-    with Server(ROOT / "pianoai/model.ts", tmp_path / "page.json", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            for line in of_pages(r"curl -s URL|python3 -c 'import base64"):
-                asked = line.replace("URL", server.url.rstrip("/"))
-                done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=False)
-                assert (done.returncode, done.stderr) == (0, ""), line
-                if done.stdout:
-                    answer = json.loads(done.stdout)
-                    assert ("error" in answer) == ('"pitch": 200' in line), line
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(ROOT / "pianoai/model.ts", tmp_path / "page.json") as server:
+        for line in of_pages(r"curl -s URL|python3 -c 'import base64"):
+            asked = line.replace("URL", server.url.rstrip("/"))
+            done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, ""), line
+            if done.stdout:
+                answer = json.loads(done.stdout)
+                assert ("error" in answer) == ('"pitch": 200' in line), line
     assert len(midi.read(tmp_path / "new.mid")[0]) > 20
     assert (tmp_path / "answer.mid").read_bytes() == b"MThd"

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import load
 from pianoai.runtime.roll import HELD, TICKS_PER_BEAT, make_notes, notes_to_roll, roll_to_notes
 from pianoai.serving import Server
+from tests.served import served
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "pianoai/model.ts"
@@ -57,12 +57,8 @@ pytestmark = [
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     path = tmp_path_factory.mktemp("page") / "page.json"
     web.build(ROOT / "web", path, ROOT / ".cache/web")
-    with Server(MODEL, path, 0) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
+    with served(MODEL, path) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

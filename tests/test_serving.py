@@ -20,6 +20,7 @@ from pianoai.runtime.events import MOST_BODY
 from pianoai.runtime.function import Function
 from pianoai.serving import Server
 from tests.function import http as event
+from tests.served import served
 from tests.tiny_model import tiny_model
 
 HTML = "<!DOCTYPE html>\n<title>A page — ♪</title>\n"
@@ -37,12 +38,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 @pytest.fixture
 def server(files: tuple[Path, Path]) -> Iterator[Server]:
-    with Server(*files, 0) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
+    with served(*files) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def fetch(server: Server, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, bytes]:
