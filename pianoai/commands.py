@@ -206,8 +206,6 @@ def write(path: Path, notes: Notes, tempo: float, soundfont: Path | None) -> Non
     else:
         from pianoai import rendering
 
-        if os.isatty(2):
-            say(f"rendering {counted(len(notes), 'note')} ...")
         if kind == ".png":
             content = rendering.picture(notes, one_line(path.stem))
         else:

@@ -4,11 +4,13 @@ import importlib.util
 import io
 import struct
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pianoai.runtime import midi
 from pianoai.runtime.errors import InputError
@@ -16,11 +18,13 @@ from pianoai.runtime.roll import HELD, LOWEST_PITCH, PITCHES, TICKS_PER_BEAT, No
 
 RATE = 48_000  # samples a second, as the renderer makes them
 PEAK = 0.9  # of full scale: how loud the loudest sample is
-LONGEST = 1200.0  # seconds: twenty minutes take a gigabyte
+LONGEST = 1200.0  # seconds: twenty minutes take 0.8 GB
+PASSAGE = 60.0  # seconds of music that are rendered, or encoded, at a time
 RING = 2.0  # seconds that strings may sound on after the last note
 END = b"\0\xff\x2f\0"  # of the track that `midi.write` writes
 SOUNDFONT = "TimGM6mb.sf2"  # comes with pretty_midi
-FRAMES_PER_BEAT = 24  # of a picture
+FRAMES_PER_BEAT = (24, 12, 8, 6, 4, 3, 2, 1)  # of a picture: the first that gives each frame a dot
+WIDEST, DPI = 60, 90  # of a picture, in inches; dots an inch
 INSTALL = "pip install midirenderer pretty_midi soundfile matplotlib"
 
 Samples = NDArray[np.float32]
@@ -29,12 +33,14 @@ Samples = NDArray[np.float32]
 def sound(notes: Notes, tempo: float, soundfont: Path | None = None) -> Samples:
     """Notes as samples ``(n,)`` of one channel at RATE, -1 to 1, by a soundfont's first piano.
 
+    Notes that begin in the same PASSAGE are rendered together; the passages, which ring on, are added up.
     Raises InputError where nothing sounds, it would last for over twenty minutes, the soundfont is none, or the
     libraries are missing.
     """
     if not len(notes):
         raise InputError("there are no notes to hear")
-    seconds = int((notes["start"] + notes["duration"]).max()) / TICKS_PER_BEAT * 60 / tempo
+    tick = 60 / tempo / TICKS_PER_BEAT  # seconds
+    seconds = int((notes["start"] + notes["duration"]).max()) * tick
     if seconds > LONGEST:
         raise InputError(f"it would last {seconds / 60:.0f} minutes; {LONGEST / 60:.0f} are the most")
     renderer = needed("midirenderer")
@@ -43,15 +49,24 @@ def sound(notes: Notes, tempo: float, soundfont: Path | None = None) -> Samples:
         font = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    try:
-        data = renderer.render_wave_from(font, ringing(midi.write(notes, tempo), tempo))
-    except Exception as error:  # what Rust finds wrong has no class of its own
-        raise InputError(f"{path}: could not be rendered with it: {' '.join(str(error).split())}") from None
-    samples, rate = needed("soundfile").read(io.BytesIO(data), dtype="float32", always_2d=True)
-    if rate != RATE:
-        raise InputError(f"midirenderer: {rate} samples a second, not {RATE}; install the version that is pinned")
-    mono: Samples = samples.mean(axis=1)
-    return mono * np.float32(PEAK / max(float(np.abs(mono).max()), 1e-9))
+    length = max(round(PASSAGE / tick), 1)
+    parts: list[tuple[int, Samples]] = []
+    for start in bar(range(0, int(notes["start"].max()) + 1, length), "rendering"):
+        passage = notes[(notes["start"] >= start) & (notes["start"] < start + length)]
+        passage["start"] -= start
+        try:
+            data = renderer.render_wave_from(font, ringing(midi.write(passage, tempo), tempo))
+        except Exception as error:  # what Rust finds wrong has no class of its own
+            raise InputError(f"{path}: could not be rendered with it: {' '.join(str(error).split())}") from None
+        samples, rate = needed("soundfile").read(io.BytesIO(data), dtype="float32", always_2d=True)
+        if rate != RATE:
+            raise InputError(f"midirenderer: {rate} samples a second, not {RATE}; install the version that is pinned")
+        parts.append((round(start * tick * RATE), samples.mean(axis=1)))
+    mono: Samples = np.zeros(max(at + len(samples) for at, samples in parts), np.float32)
+    for at, samples in parts:
+        mono[at : at + len(samples)] += samples
+    mono *= np.float32(PEAK / max(float(np.abs(mono).max()), 1e-9))
+    return mono
 
 
 def ringing(data: bytes, tempo: float) -> bytes:
@@ -63,6 +78,12 @@ def ringing(data: bytes, tempo: float) -> bytes:
         groups.insert(0, rest & 127 | 128)
     track = data[22:].removesuffix(END) + bytes(groups) + END[1:]
     return data[:18] + struct.pack(">I", len(track)) + track
+
+
+def bar(steps: range, doing: str) -> Iterable[int]:
+    """The steps, one a PASSAGE, with a progress bar on a terminal where they take a while."""
+    shown: Iterable[int] = tqdm(steps, doing, unit="min", delay=0.5, disable=None, leave=False)
+    return shown
 
 
 def check(heard: bool, soundfont: Path | None) -> None:
@@ -105,7 +126,10 @@ def mp3(samples: Samples) -> bytes:
 def encoded(samples: Samples, rate: int, form: str, kind: str) -> bytes:
     """Samples in a format of libsndfile."""
     out = io.BytesIO()
-    needed("soundfile").write(out, samples, rate, format=form, subtype=kind)
+    length = round(PASSAGE * rate)
+    with needed("soundfile").SoundFile(out, "w", rate, 1, kind, format=form) as file:
+        for start in bar(range(0, len(samples), length), "encoding"):
+            file.write(samples[start : start + length])
     return out.getvalue()
 
 
@@ -116,10 +140,12 @@ def picture(notes: Notes, title: str) -> bytes:
     matplotlib = needed("matplotlib")
     matplotlib.use("Agg")
     pyplot = importlib.import_module("matplotlib.pyplot")
-    roll = notes_to_roll(notes, FRAMES_PER_BEAT)
+    dots = WIDEST * DPI * TICKS_PER_BEAT / int((notes["start"] + notes["duration"]).max())  # at most, a beat
+    frames = next((number for number in FRAMES_PER_BEAT if number <= dots), FRAMES_PER_BEAT[-1])
+    roll = notes_to_roll(notes, frames)
     used = np.flatnonzero(roll.any(axis=0)) + LOWEST_PITCH
-    beats = len(roll) / FRAMES_PER_BEAT
-    figure, panel = pyplot.subplots(figsize=(min(max(beats / 5, 8), 60), 4.5), layout="constrained")
+    beats = len(roll) / frames
+    figure, panel = pyplot.subplots(figsize=(min(max(beats / 5, 8), WIDEST), 4.5), layout="constrained")
     panel.imshow(
         darkened(roll).T,
         cmap="Blues",
@@ -138,7 +164,7 @@ def picture(notes: Notes, title: str) -> bytes:
     panel.set_title(title, parse_math=False)
     out = io.BytesIO()
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # of letters that the font does not have
-        figure.savefig(out, format="png", dpi=90, metadata={"Software": None})
+        figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
     pyplot.close(figure)
     return out.getvalue()
 

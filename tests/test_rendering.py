@@ -153,11 +153,49 @@ def test_a_tempo_that_nobody_plays_is_no_fault_of_the_soundfont(tmp_path: Path) 
     assert cli.main(["render", str(tmp_path / "a.mid"), "-o", str(tmp_path / "a.wav")]) == 0
 
 
-def test_a_terminal_is_told_that_it_takes_a_while(
+def test_passages_sound_as_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two notes that ring into the next passage, a passage without a note, and a chord at the last beginning.
+    notes = make_notes([(0, 24, 60, 90), (24 * 7, 72, 64, 100), (24 * 32, 24, 57, 70), (24 * 32, 48, 69, 80)])
+    whole = rendering.sound(notes, 60)
+    monkeypatch.setattr(rendering, "PASSAGE", 8.0)
+    parts = rendering.sound(notes, 60)
+    assert len(parts) == pytest.approx(len(whole), abs=rendering.RATE / 100)
+
+    def loudness(samples: Samples) -> Samples:
+        tenths = samples[: len(samples) // 4800 * 4800].reshape(-1, 4800)
+        envelope: Samples = np.sqrt(np.square(tenths).mean(axis=1))
+        return envelope
+
+    assert loudness(parts) == pytest.approx(loudness(whole), rel=0.05, abs=0.002)
+    assert loudness(parts)[80:100].min() > 0.01 > loudness(parts)[160:320].max()
+
+
+def test_every_note_of_long_music_is_seen() -> None:
+    beats = [*range(0, 2000, 100)]
+    short = make_notes([(24 * beat + 13, 1, 69, 100) for beat in beats])
+    picture = plt.imread(io.BytesIO(rendering.picture(short, "")))
+    assert picture.shape[1] == rendering.WIDEST * rendering.DPI
+    blue = (picture[:, :, 2] - picture[:, :, 0] > 0.3).any(axis=0)
+    assert int((blue[1:] & ~blue[:-1]).sum()) == len(beats)
+
+
+def test_a_terminal_sees_a_bar_when_it_takes_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a.mid").write_bytes(midi.write(A4, 60))
-    for terminal, said in ((True, "rendering 1 note ...\n"), (False, "")):
-        monkeypatch.setattr("os.isatty", lambda number, terminal=terminal: terminal)
-        assert cli.main(["render", str(tmp_path / "a.mid"), "-o", str(tmp_path / "a.wav")]) == 0
-        assert capsys.readouterr().err == said
+    (tmp_path / "a.mid").write_bytes(midi.write(make_notes([(0, 24, 69, 100), (24 * 100, 24, 81, 100)]), 60))
+    order = ["render", str(tmp_path / "a.mid"), "-o", str(tmp_path / "a.mp3")]
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for passage, seen in ((60.0, False), (1.0, True)):
+        monkeypatch.setattr(rendering, "PASSAGE", passage)
+        monkeypatch.setattr("sys.stderr", terminal := Terminal())
+        assert cli.main(order) == 0
+        bars = terminal.getvalue()
+        assert ("rendering:" in bars and "/101 [" in bars) == seen, bars
+        assert bars.rpartition("\r")[2].strip() == ""  # nothing stays
+    monkeypatch.undo()
+    assert cli.main(order) == 0
+    assert capsys.readouterr().err == ""
