@@ -183,13 +183,14 @@ def read(path: Path, frames_per_beat: int = TICKS_PER_BEAT) -> tuple[Notes, floa
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; name a MIDI file") from None
     notes, tempo = midi.read(data, str(path))
-    _, _, rows, tempos = smf.parse(data)
-    others = len({speed for _, speed in tempos}) - 1
-    beyond = sum(not LOWEST_PITCH <= pitch < LOWEST_PITCH + PITCHES for _, _, pitch, _ in rows)
+    content = smf.parse(data)
+    others = len({speed for _, speed in content.tempos}) - 1
+    beyond = sum(not LOWEST_PITCH <= pitch < LOWEST_PITCH + PITCHES for _, _, pitch, _ in content.rows)
     ticks = TICKS_PER_BEAT // frames_per_beat
     between = int(((notes["start"] % ticks != 0) | (notes["duration"] % ticks != 0)).sum())
     lost = [
         *([f"{counted(others, 'other tempo')} left out"] if others > 0 else []),
+        *([f"{counted(content.drums, 'note')} of drums left out"] if content.drums else []),
         *([f"{counted(beyond, 'note')} beyond a piano's keys left out"] if beyond else []),
         *([f"{counted(between, 'note')} rounded to {frames_per_beat} frames a beat"] if between else []),
     ]

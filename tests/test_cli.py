@@ -358,10 +358,11 @@ def test_what_of_a_prompt_is_left_out_or_moved_is_said(capsys: pytest.CaptureFix
     notes = make_notes([(0, 24, 60, 80), (24, 24, 10, 80), (24, 24, 120, 80), (47, 25, 64, 90)])
     data = midi.write(notes, 90)
     tempos = b"\x00\xff\x51\x03\x07\xa1\x20\x00\xff\x51\x03\x07\xa1\x21"
-    track = data[22:-4] + tempos + data[-4:]
+    drums = b"\x00\x99\x24\x40\x01\x99\x24\x00\x00\x99\x26\x40\x01\x89\x26\x40"  # two notes
+    track = data[22:-4] + tempos + drums + data[-4:]
     Path("rich.mid").write_bytes(data[:18] + len(track).to_bytes(4, "big") + track)
     assert cli.main(["generate", "rich.mid", "-o", "new.mid", "--frames", "4"]) == 0
-    lost = "2 other tempos left out, 2 notes beyond a piano's keys left out"
+    lost = "2 other tempos left out, 2 notes of drums left out, 2 notes beyond a piano's keys left out"
     assert capsys.readouterr().err == f"note: rich.mid: {lost}, 1 note rounded to 4 frames a beat\n"
     assert cli.main(["render", "rich.mid", "-o", "new.png"]) == 0
     assert capsys.readouterr().err == f"note: rich.mid: {lost}\n"

@@ -32,14 +32,15 @@ def read(source: bytes | Path, name: str = "") -> tuple[Notes, float]:
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}") from None
     try:
-        sequences, division, rows, tempos = smf.parse(data)
+        content = smf.parse(data)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    if sequences > 1:
+    if content.sequences > 1:
         raise InputError(f"{name}: independent sequences (MIDI format 2); save it as format 0 or 1")
+    division = content.division
     if division <= 0:
         raise InputError(f"{name}: needs time in quarter notes, not in seconds (SMPTE) or none")
-    rows = [row for row in rows if LOWEST_PITCH <= row[2] < LOWEST_PITCH + PITCHES]
+    rows = [row for row in content.rows if LOWEST_PITCH <= row[2] < LOWEST_PITCH + PITCHES]
     if not rows:
         raise InputError(f"{name}: no notes of a piano in it (pitches 21 to 108, drums left out)")
     times = np.array([row[:2] for row in rows], np.int64)
@@ -50,7 +51,7 @@ def read(source: bytes | Path, name: str = "") -> tuple[Notes, float]:
         (int(start), max(int(end - start), 1), pitch, velocity)
         for (start, end), (_, _, pitch, velocity) in zip(ticks, rows, strict=True)
     ]
-    tempo = min(tempos, default=(0, 0), key=lambda change: change[0])[1]
+    tempo = min(content.tempos, default=(0, 0), key=lambda change: change[0])[1]
     return make_notes(notes), MICROSECONDS / tempo if tempo else DEFAULT_TEMPO
 
 

@@ -6,6 +6,7 @@ claims, so that it can be let near files from anywhere.
 
 import struct
 from collections import defaultdict, deque
+from dataclasses import dataclass, field
 
 from pianoai.runtime.errors import InputError
 
@@ -19,12 +20,22 @@ INVALID = "not a valid MIDI file: "
 Row = tuple[int, int, int, int]  # start, end, pitch, velocity; times in the file's own ticks
 
 
-def parse(data: bytes) -> tuple[int, int, list[Row], list[tuple[int, int]]]:
-    """Number of independent sequences, division, rows of notes, tempos (time, microseconds a quarter note).
+@dataclass
+class Content:
+    """What is in a file."""
+
+    sequences: int  # that do not belong together
+    division: int  # ticks of a quarter note; one that is not positive does not count quarter notes
+    rows: list[Row] = field(default_factory=list)
+    tempos: list[tuple[int, int]] = field(default_factory=list)  # time, microseconds a quarter note
+    drums: int = 0  # notes that are left out
+
+
+def parse(data: bytes) -> Content:
+    """What a file holds. Raises InputError, without a name, for what is no whole MIDI file.
 
     Within a track and channel a note-off ends the oldest open note of its pitch; what is still open at the track's
-    end ends there. Drums are left out; a velocity over 127, a common small fault, counts as 127. A division that is
-    not positive does not count quarter notes. Raises InputError, without a name, for what is no whole MIDI file.
+    end ends there. A velocity over 127, a common small fault, counts as 127.
     """
     if data[:4] != b"MThd":
         raise InputError("not a MIDI file, which begins with 'MThd'")
@@ -33,8 +44,7 @@ def parse(data: bytes) -> tuple[int, int, list[Row], list[tuple[int, int]]]:
     length, kind, count, division = struct.unpack_from(">IHHh", data, 4)
     if length < 6:
         raise InputError(INVALID + "its header is too short")
-    rows: list[Row] = []
-    tempos: list[tuple[int, int]] = []
+    content = Content(count if kind == 2 else 1, division)
     at = 8 + length
     for _ in range(count):
         if len(data) < at + 8:
@@ -46,14 +56,14 @@ def parse(data: bytes) -> tuple[int, int, list[Row], list[tuple[int, int]]]:
         if len(data) < at:
             raise InputError(CUT)
         try:
-            _track(data[at - size : at], rows, tempos)
+            _track(data[at - size : at], content)
         except IndexError:
             raise InputError(INVALID + "an event does not end within its track") from None
-    return count if kind == 2 else 1, division, rows, tempos
+    return content
 
 
-def _track(data: bytes, rows: list[Row], tempos: list[tuple[int, int]]) -> None:
-    """Adds what a track holds. Raises IndexError where it ends within an event."""
+def _track(data: bytes, found: Content) -> None:
+    """Adds what a track holds to what is found. Raises IndexError where it ends within an event."""
     pending: dict[int, deque[tuple[int, int]]] = defaultdict(deque)  # by 128 * channel + pitch
     at = now = status = 0
     while at < len(data):
@@ -76,7 +86,7 @@ def _track(data: bytes, rows: list[Row], tempos: list[tuple[int, int]]) -> None:
                 raise IndexError
             status = status if byte == META else 0  # programs let notes run on after meta events
             if kind == TEMPO and length == 3:
-                tempos.append((now, int.from_bytes(content, "big")))
+                found.tempos.append((now, int.from_bytes(content, "big")))
             if kind == END_OF_TRACK:
                 break
             continue
@@ -89,16 +99,21 @@ def _track(data: bytes, rows: list[Row], tempos: list[tuple[int, int]]) -> None:
             continue
         velocity = data[at + 1]
         at += 2
-        if status >> 4 not in (NOTE_OFF, NOTE_ON) or status & 15 == DRUMS or pitch > 127:
+        if status >> 4 not in (NOTE_OFF, NOTE_ON):
+            continue
+        if status & 15 == DRUMS:
+            found.drums += status >> 4 == NOTE_ON and velocity > 0
+            continue
+        if pitch > 127:
             continue
         key = (status & 15) * 128 + pitch
         if status >> 4 == NOTE_ON and velocity:
             pending[key].append((now, min(velocity, 127)))
         elif pending[key]:
             start, struck = pending[key].popleft()
-            rows.append((start, now, pitch, struck))
+            found.rows.append((start, now, pitch, struck))
     for key, left in pending.items():
-        rows += [(start, now, key % 128, struck) for start, struck in left]
+        found.rows += [(start, now, key % 128, struck) for start, struck in left]
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
