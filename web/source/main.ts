@@ -72,6 +72,7 @@ interface Job {
 interface Card {
   readonly article: HTMLElement;
   readonly roll: Roll;
+  readonly buttons: readonly HTMLButtonElement[]; // which work as soon as there is some of it
   piece: Piece | null;
 }
 
@@ -357,42 +358,21 @@ async function vary(): Promise<void> {
   choices.append(close);
   for (let number = 1, whole = true; number <= VARIATIONS && whole && composing === job; number++) {
     const run = settings(seed === null ? newSeed() : seed + number - 1);
-    const small = document.createElement("canvas");
-    small.setAttribute("role", "img");
-    small.setAttribute("aria-label", `Variation ${number}`);
-    const article = document.createElement("article");
-    const card: Card = { article, roll: new Roll(small, { from: base.beats, beats: run.beats }), piece: null };
-    const listen = button("Listen", `Listen to variation ${number}`, () => {
-      listening = card.piece;
-      changed();
-      play(Math.max(0, base.beats - BEFORE / 2));
-    });
-    const keep = button("Keep", `Keep variation ${number}`, () => {
-      pause();
-      dismiss();
-      if (card.piece) history_.push(card.piece);
-      changed();
-      element("play").focus();
-    });
-    const bar = document.createElement("div");
-    bar.className = "bar";
-    bar.append(listen, keep);
-    article.append(small, bar);
-    choices.insertBefore(article, close);
-    listen.disabled = keep.disabled = true;
+    const card = offer(number, base.beats, run.beats);
+    choices.insertBefore(card.article, close);
     cards.push(card);
     whole = await grow(base, run, job, `Variation ${number} of ${VARIATIONS}: `, (longer) => {
       const heard = listening !== null && listening === card.piece;
       const seam = card.piece?.beats ?? 0;
       card.piece = growing = longer;
-      listen.disabled = keep.disabled = false;
+      for (const one of card.buttons) one.disabled = false;
       if (!heard) return draw();
       listening = longer;
       changed();
       if (waiting) play(seam);
     });
     if (!card.piece && cards.includes(card)) {
-      article.remove();
+      card.article.remove();
       cards.splice(cards.indexOf(card), 1);
     }
     if (composing === job) growing = null;
@@ -400,6 +380,33 @@ async function vary(): Promise<void> {
   if (composing === job && !cards.length) hide();
   if (composing === job && cards.length === VARIATIONS) say(OFFER);
   end(job);
+}
+
+/** A place for a variation that begins at a beat, and lasts for some. */
+function offer(number: number, from: number, beats: number): Card {
+  const canvas = document.createElement("canvas");
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Variation ${number}`);
+  const listen = button("Listen", `Listen to variation ${number}`, () => {
+    listening = card.piece;
+    changed();
+    play(Math.max(0, from - BEFORE / 2));
+  });
+  const keep = button("Keep", `Keep variation ${number}`, () => {
+    pause();
+    dismiss();
+    if (card.piece) history_.push(card.piece);
+    changed();
+    element("play").focus();
+  });
+  const bar = document.createElement("div");
+  bar.className = "bar";
+  bar.append(listen, keep);
+  const article = document.createElement("article");
+  article.append(canvas, bar);
+  const card: Card = { article, roll: new Roll(canvas, { from, beats }), buttons: [listen, keep], piece: null };
+  for (const one of card.buttons) one.disabled = true;
+  return card;
 }
 
 function dismiss(): void {

@@ -92,10 +92,7 @@ export class Player {
   play(): void {
     this.notEnding();
     if (this.playing) return;
-    this.since = now() - EXACT;
-    this.from = this.beat;
-    this.instruments().loudness.gain.setValueAtTime(1, now());
-    this.resound(this.from, now());
+    this.begin(this.beat);
     this.transport.start();
   }
 
@@ -111,12 +108,8 @@ export class Player {
   seek(beat: number): void {
     this.notEnding();
     this.mute();
-    this.from = beat;
-    if (this.playing) this.since = now() - EXACT;
+    if (this.playing) this.begin(beat);
     this.transport.ticks = Math.round(beat * this.transport.PPQ);
-    if (!this.playing) return;
-    this.instruments().loudness.gain.setValueAtTime(1, now());
-    this.resound(beat, now());
   }
 
   loop(from: number, to: number, on: boolean): void {
@@ -155,6 +148,14 @@ export class Player {
     if (this.struck.get(note.pitch) !== note) return;
     this.struck.delete(note.pitch);
     this.instruments().piece.triggerRelease(frequency(note.pitch), time);
+  }
+
+  /** Makes what sounds at a beat sound from now on, and nothing that was planned before. */
+  private begin(beat: number): void {
+    this.from = beat;
+    this.since = now() - EXACT;
+    this.instruments().loudness.gain.setValueAtTime(1, now());
+    this.resound(beat, now());
   }
 
   /** Lets go of all notes of the piece. The instrument's own way would take their keys for held. */
