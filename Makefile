@@ -8,7 +8,7 @@ PORT ?= 9101
 .PHONY: help install repro demo reproduce verify verify-aws test quick lint types metrics plots report experiments hooks fuzz bench-runtime bench-music bench-ablations bench-families bench-data bench-rollouts s3 push pull audit clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed  ## create .venv with the pinned dependencies
 

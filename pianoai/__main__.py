@@ -23,7 +23,7 @@ EXAMPLES = {
 }
 LISTEN = "to listen: any player opens .wav and .mp3: `xdg-open new.wav` on Linux, `open new.wav` on macOS\n"
 CODES = "exit codes: 0 done, 1 something is wrong with a file or value (a line says what), 2 with how the command is\n"
-CODES += "written, 130 interrupted; Ctrl-C ends serve with 0"
+CODES += "written, 130 interrupted, 141 nobody reads the output any more; Ctrl-C ends serve with 0"
 SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")
 CLOSED = 141  # the exit code of a program whose output nobody reads any more, 128 + SIGPIPE
 
@@ -98,14 +98,14 @@ def parser() -> Parser:
         type=Path,
         metavar="PROMPT.mid",
         help="MIDI file to continue; drums, pitches outside 21-108 and all tempos but the first are left out, and "
-        "notes go to the nearest frame of the model",
+        "notes go to the nearest frame of the model; pedals and instruments are not heard, nor is more than its end",
     )
     output(make, ".mid or .midi, .wav or .mp3 (sound), or .png (piano roll)")
     make.add_argument(
         "--frames",
         type=int,
         default=256,
-        help="how many frames to add; 4 are a beat for the model that ships (default: %(default)s)",
+        help="how many frames to add, 1 to 100000; 4 are a beat for the model that ships (default: %(default)s)",
     )
     make.add_argument(
         "--temperature",
@@ -127,7 +127,9 @@ def parser() -> Parser:
         help="never draw the less likely of two outcomes where its probability is below this share of the other's; "
         "0.1 leaves out what is ten times less likely (default: %(default)s, any may be drawn)",
     )
-    make.add_argument("--seed", type=int, help="same seed, same music; without it a new one is drawn and printed")
+    make.add_argument(
+        "--seed", type=int, help="0 to 2^63-1: same seed, same music; without it a new one is drawn and printed"
+    )
     make.add_argument(
         "--include-prompt",
         action=argparse.BooleanOptionalAction,
@@ -158,7 +160,8 @@ def parser() -> Parser:
         "music",
         type=Path,
         metavar="MUSIC.mid",
-        help="MIDI file; drums, pitches outside 21-108 and all tempos but the first are left out",
+        help="MIDI file; drums, pedals, pitches outside 21-108 and all tempos but the first are left out; sound lasts "
+        "20 minutes at most",
     )
     output(render, ".wav or .mp3 (sound), or .png (piano roll)")
 
@@ -169,7 +172,7 @@ def parser() -> Parser:
         type=Path,
         default=PAGE,
         metavar="PAGE.json",
-        help="page to serve, a file that `make demo` makes (default: that of this installation)",
+        help="page to serve, a file that `make demo` makes (default: that of this installation, if it has one)",
     )
 
     for each in (make, score, serve):

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,23 @@ from pianoai.runtime import midi, page, sampling, smf
 from pianoai.runtime.errors import InputError
 from pianoai.runtime.model import Model, load
 from pianoai.runtime.prompts import FASTEST, SLOWEST
-from pianoai.runtime.roll import LOWEST_PITCH, PITCHES, TICKS_PER_BEAT, Notes, Roll, notes_to_roll, roll_to_notes
+from pianoai.runtime.roll import (
+    LOWEST_PITCH,
+    PITCHES,
+    TICKS_PER_BEAT,
+    Notes,
+    Roll,
+    notes_to_roll,
+    roll_to_notes,
+    to_frames,
+)
 from pianoai.runtime.scoring import Tally, tally
 
 MIDI = (".mid", ".midi")  # is written
 READ = (*MIDI, ".smf")
 SOUND = (".wav", ".mp3")
 RENDERED = (*SOUND, ".png")
+Losses = Counter[tuple[str, str]]  # what there is so many of, and what became of them
 MODEL, PAGE = (Path(__file__).with_name(name) for name in ("model.ts", "page.json"))
 
 
@@ -35,28 +46,36 @@ def generate(options: argparse.Namespace) -> None:
     settings = sampling.Settings(options.temperature, options.top_p, options.min_p)
     if options.tempo is not None and not SLOWEST <= options.tempo <= FASTEST:
         raise InputError(f"tempo must be from {SLOWEST} to {FASTEST} quarter notes a minute, not {options.tempo:g}")
+    if options.prompt is None and not options.include_prompt:
+        raise InputError("--no-include-prompt is for a prompt, and there is none")
     prompt, tempo = None, midi.DEFAULT_TEMPO
     model = load_file(options.model)
     beat = model.metadata.frames_per_beat
     if options.prompt is not None:
         notes, tempo = read(options.prompt, beat)
         prompt = notes_to_roll(notes, beat)
+    tempo = tempo if options.tempo is None else options.tempo
+    check_length(options, len(prompt) if prompt is not None and options.include_prompt else 0, beat, tempo)
     with tqdm(total=options.frames, desc="composing", unit="frame", disable=None, leave=False) as bar:
         new = sampling.generate(model, prompt, options.frames, settings, seed, lambda done: bar.update(done - bar.n))
     roll = sampling.alone(prompt, new)
     if prompt is not None and options.include_prompt:
         roll = np.vstack([prompt, new])
     music = roll_to_notes(roll, beat)
-    write(options.output, music, tempo if options.tempo is None else options.tempo, options.soundfont)
-    beats = options.frames / beat
     if not len(music):
-        say(f"note: {options.output}: is silent; another seed, more frames or a higher temperature may bring notes")
+        silent = "silent with seed {seed}; another seed, more frames or a higher temperature may bring notes"
+        if options.output.suffix.lower() in RENDERED:
+            raise InputError(f"{options.output}: would be {silent.format(seed=seed)}")
+        say(f"note: {options.output}: is {silent.format(seed=seed)}")
+    write(options.output, music, tempo, options.soundfont)
+    beats = options.frames / beat
     added = f"{counted(options.frames, 'new frame')} ({beats:g} {'beat' if beats == 1 else 'beats'})"
     print(one_line(f"{options.output}: {counted(len(music), 'note')}, {added}, seed {seed}"))
 
 
 def score(options: argparse.Namespace) -> None:
-    """Prints the table, or JSON with "files" and "total"; raises InputError for the files that are damaged after it."""
+    """Prints the table, or JSON; raises InputError for the files that are damaged after it."""
+    lost: Losses = Counter()
     faults: list[str] = []
     files = find(options.paths, faults)
     benchmark = {path.suffix.lower() == ".mat" for path in files}
@@ -68,17 +87,20 @@ def score(options: argparse.Namespace) -> None:
         for number, path in enumerate(files, 1):
             bar.set_description(f"scoring {number}/{len(files)}")
             try:
-                tallies[str(path)] = tally_file(model, path)
+                tallies[str(path)] = tally_file(model, path, lost)
             except InputError as error:
                 faults.append(str(error))
     counts = sum(tallies.values(), Tally())
-    if faults and not counts.frames:
-        raise InputError(*faults)
+    if any(lost.values()):
+        say(f"note: {told(lost)}")
+    short = [name for name, one in tallies.items() if not one.frames]
+    if not counts.frames:
+        raise InputError(*faults, *(f"{name}: too short to score; a piece needs at least two frames" for name in short))
     total = counts.summary()
     scored = {name: counts.summary() for name, counts in tallies.items() if counts.frames}
-    short = [name for name, counts in tallies.items() if not counts.frames]
     if options.json:
-        print(json.dumps({"files": scored, "too_short": short, "total": total}, indent=2, sort_keys=True))
+        found = {"damaged": faults, "files": scored, "too_short": short, "total": total}
+        print(json.dumps(found, indent=2, sort_keys=True))
     else:
         print(table(scored, short, total))
     if faults:
@@ -176,6 +198,19 @@ def check_output(options: argparse.Namespace, known: Sequence[str], given: Path 
         rendering.check(heard, options.soundfont)
 
 
+def check_length(options: argparse.Namespace, before: int, frames_per_beat: int, tempo: float) -> None:
+    """Raises InputError for more frames than could be read again after those before them, or heard."""
+    most, why = midi.LONGEST, "the most that a file is read with"
+    if options.output.suffix.lower() in SOUND:
+        from pianoai.rendering import LONGEST
+
+        if LONGEST / 60 * tempo < most:
+            most, why = int(LONGEST / 60 * tempo), f"which last {LONGEST / 60:.0f} minutes, the most for sound"
+    left = most * frames_per_beat - before
+    if options.frames > left:
+        raise InputError(f"--frames {options.frames}: over {most} quarter notes, {why}; {max(left, 0)} are left")
+
+
 def read(path: Path, frames_per_beat: int = TICKS_PER_BEAT) -> tuple[Notes, float]:
     """Notes and tempo of a MIDI file; says in one line what of it is left out, or rounded to frames."""
     try:
@@ -183,20 +218,36 @@ def read(path: Path, frames_per_beat: int = TICKS_PER_BEAT) -> tuple[Notes, floa
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; name a MIDI file") from None
     notes, tempo = midi.read(data, str(path))
+    lost = losses(data, notes, frames_per_beat)
+    lost["other tempo", "left out"] = max(len({speed for _, speed in smf.parse(data).tempos}) - 1, 0)
+    within = min(max(tempo, SLOWEST), FASTEST)
+    lost["tempo", f"of {tempo:.0f} taken as {within:.0f}"] = int(within != tempo)
+    if any(lost.values()):
+        say(f"note: {path}: {told(lost)}")
+    return notes, within
+
+
+def losses(data: bytes, notes: Notes, frames_per_beat: int) -> Losses:
+    """What of a MIDI file, whose notes are known, is left out, or rounded to frames."""
     content = smf.parse(data)
-    others = len({speed for _, speed in content.tempos}) - 1
     beyond = sum(not LOWEST_PITCH <= pitch < LOWEST_PITCH + PITCHES for _, _, pitch, _ in content.rows)
     ticks = TICKS_PER_BEAT // frames_per_beat
     between = int(((notes["start"] % ticks != 0) | (notes["duration"] % ticks != 0)).sum())
-    lost = [
-        *([f"{counted(others, 'other tempo')} left out"] if others > 0 else []),
-        *([f"{counted(content.drums, 'note')} of drums left out"] if content.drums else []),
-        *([f"{counted(beyond, 'note')} beyond a piano's keys left out"] if beyond else []),
-        *([f"{counted(between, 'note')} rounded to {frames_per_beat} frames a beat"] if between else []),
-    ]
-    if lost:
-        say(f"note: {path}: {', '.join(lost)}")
-    return notes, min(max(tempo, SLOWEST), FASTEST)
+    places = to_frames(notes["start"].astype(np.int64), frames_per_beat) * 128 + notes["pitch"]
+    return Counter(
+        {
+            ("note", "of drums left out"): content.drums,
+            ("note", "beyond a piano's keys left out"): beyond,
+            ("sustaining pedal", "left out"): int(content.pedal),
+            ("note", f"rounded to {frames_per_beat} frames a beat"): between,
+            ("note", "merged with another of the same frame and pitch"): len(places) - len(np.unique(places)),
+        }
+    )
+
+
+def told(lost: Losses) -> str:
+    """What is lost, in words."""
+    return ", ".join(f"{counted(number, thing)} {fate}" for (thing, fate), number in lost.items() if number)
 
 
 def write(path: Path, notes: Notes, tempo: float, soundfont: Path | None) -> None:
@@ -237,7 +288,7 @@ def find(paths: Sequence[Path], faults: list[str]) -> list[Path]:
         files = walk(path, faults)
         music = [file for file in files if file.suffix.lower() in READ]
         if not music and len(faults) == known:
-            raise InputError(f"{path}: no {', '.join(READ)} file in this folder")
+            faults.append(f"{path}: no {', '.join(READ)} file in this folder")
         others = {file.suffix.lower() or "no ending" for file in files} - set(READ)
         if others:
             left = counted(len(files) - len(music), "file")
@@ -274,13 +325,15 @@ def watched(model: Model, advance: Callable[[], object]) -> Model:
     return replace(model, step=watch(model.step))
 
 
-def tally_file(model: Model, path: Path) -> Tally:
-    """The sums behind the scores of one file."""
+def tally_file(model: Model, path: Path, lost: Losses) -> Tally:
+    """The sums behind the scores of one file; adds what of it is lost."""
     if path.suffix.lower() == ".mat":
         from pianoai import matfile
 
         return sum((tally(model, roll, restrikes=False) for roll in matfile.read(path, "test")), Tally())
-    roll: Roll = notes_to_roll(midi.read(path)[0], model.metadata.frames_per_beat)
+    notes = midi.read(path)[0]
+    lost.update(losses(path.read_bytes(), notes, model.metadata.frames_per_beat))
+    roll: Roll = notes_to_roll(notes, model.metadata.frames_per_beat)
     return tally(model, roll)
 
 

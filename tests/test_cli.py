@@ -356,25 +356,56 @@ def test_installed_with_pip_and_numpy_alone_it_makes_music(tmp_path: Path) -> No
 
 def test_what_of_a_prompt_is_left_out_or_moved_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     notes = make_notes([(0, 24, 60, 80), (24, 24, 10, 80), (24, 24, 120, 80), (47, 25, 64, 90)])
+    notes = make_notes([*notes.tolist(), (48, 25, 64, 90)])
     data = midi.write(notes, 90)
     tempos = b"\x00\xff\x51\x03\x07\xa1\x20\x00\xff\x51\x03\x07\xa1\x21"
-    drums = b"\x00\x99\x24\x40\x01\x99\x24\x00\x00\x99\x26\x40\x01\x89\x26\x40"  # two notes
-    track = data[22:-4] + tempos + drums + data[-4:]
+    others = b"\x00\xb0\x40\x3f\x00\xb0\x40\x40\x00\x99\x24\x40\x01\x99\x24\x00\x00\x99\x26\x40\x01\x89\x26\x40"
+    track = data[22:-4] + tempos + others + data[-4:]
     Path("rich.mid").write_bytes(data[:18] + len(track).to_bytes(4, "big") + track)
     assert cli.main(["generate", "rich.mid", "-o", "new.mid", "--frames", "4"]) == 0
-    lost = "2 other tempos left out, 2 notes of drums left out, 2 notes beyond a piano's keys left out"
-    assert capsys.readouterr().err == f"note: rich.mid: {lost}, 1 note rounded to 4 frames a beat\n"
+    lost = "2 notes of drums left out, 2 notes beyond a piano's keys left out, 1 sustaining pedal left out"
+    rounded = "2 notes rounded to 4 frames a beat, 1 note merged with another of the same frame and pitch"
+    assert capsys.readouterr().err == f"note: rich.mid: {lost}, {rounded}, 2 other tempos left out\n"
+    assert cli.main(["score", "rich.mid", "rich.mid"]) == 0
+    assert capsys.readouterr().err == f"note: {lost}, {rounded}\n"  # a file counts once
     assert cli.main(["render", "rich.mid", "-o", "new.png"]) == 0
-    assert capsys.readouterr().err == f"note: rich.mid: {lost}\n"
+    assert capsys.readouterr().err == f"note: rich.mid: {lost}, 2 other tempos left out\n"
     assert cli.main(["generate", "prompt.mid", "-o", "new.mid", "--frames", "4"]) == 0
     assert capsys.readouterr().err == ""
+    Path("fast.mid").write_bytes(midi.write(make_notes([(0, 24, 60, 80)]), 2000))
+    assert cli.main(["generate", "fast.mid", "-o", "new.mid", "--frames", "4"]) == 0
+    assert capsys.readouterr().err == "note: fast.mid: 1 tempo of 2000 taken as 1000\n"
+    assert midi.read(Path("new.mid"))[1] == 1000
+
+
+def test_what_would_be_too_long_is_not_composed_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, more, said in (
+        ("new.mid", [], "over 20000 quarter notes, the most that a file is read with; 80000 are left"),
+        ("new.wav", [], "over 2400 quarter notes, which last 20 minutes, the most for sound; 9600 are left"),
+        ("new.mp3", ["--tempo", "4"], "over 80 quarter notes, which last 20 minutes, the most for sound; 320 are left"),
+    ):
+        assert cli.main(["generate", "-o", name, "--frames", "90000", *more]) == 1
+        assert capsys.readouterr().err == f"error: --frames 90000: {said}\n"
+        assert not Path(name).exists()
+    Path("long.mid").write_bytes(midi.write(make_notes([(0, 24, 60, 80), (24 * 19_998, 24, 60, 80)]), 120))
+    assert cli.main(["generate", "long.mid", "-o", "new.mid", "--frames", "5"]) == 1
+    assert capsys.readouterr().err.endswith("; 4 are left\n")
+    assert cli.main(["generate", "long.mid", "-o", "new.mid", "--frames", "4"]) == 0
+    assert len(midi.read(Path("new.mid"))[0]) >= 2
+
+
+def test_leaving_out_a_prompt_takes_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "-o", "new.mid", "--no-include-prompt"]) == 1
+    assert capsys.readouterr().err == "error: --no-include-prompt is for a prompt, and there is none\n"
 
 
 def test_music_without_a_note_is_called_silent(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["generate", "-o", "x.mid", "--frames", "1", "--temperature", "0", "--seed", "5"]) == 0
     printed = capsys.readouterr()
     assert printed.out == "x.mid: 0 notes, 1 new frame (0.25 beats), seed 5\n"
-    assert printed.err.startswith("note: x.mid: is silent; ")
+    assert printed.err.startswith("note: x.mid: is silent with seed 5; ")
+    assert cli.main(["generate", "-o", "x.png", "--frames", "1", "--temperature", "0", "--seed", "5"]) == 1
+    assert capsys.readouterr().err.startswith("error: x.png: would be silent with seed 5; another seed")
     assert cli.main(["generate", "prompt.mid", "-o", "x.mid", "--frames", "4", "--temperature", "0"]) == 0
     assert " notes, 4 new frames (1 beat), seed " in capsys.readouterr().out
 

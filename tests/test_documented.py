@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from pianoai.runtime import midi
 from tests.served import served
@@ -82,6 +83,22 @@ def test_targets_named_in_the_pages_are_in_the_makefile() -> None:
         named = set(re.findall(r"`make ([a-z0-9-]+)", page.read_text("utf-8")))
         named |= {line.split()[1] for line in commands(page) if line.startswith("make ")}
         assert named <= targets | {"help"}, page.name
+
+
+def test_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    printed = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True, check=True).stdout
+    listed = re.findall(r"^make ([a-z0-9-]+) +\S", printed, re.MULTILINE)
+    assert sorted(listed) == sorted(phony.group(1).split())
+
+
+def test_as_many_outputs_are_compared_as_there_are() -> None:
+    lock = YAML(typ="safe").load((ROOT / "dvc.lock").read_text("utf-8"))
+    number = len({out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])})
+    page = (ROOT / "docs/reproducibility.md").read_text("utf-8")
+    assert f"\n{number} of {number} outputs equal those of the last commit\n" in page
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -1,6 +1,7 @@
 """The page in a real browser: typed, heard, continued, undone, dropped, linked; with the model that ships."""
 
 import base64
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
@@ -344,7 +346,7 @@ def test_undo_in_the_middle_loses_nothing_else(page: Page, server: Server) -> No
     expect(page.locator("#position")).to_contain_text("of 10")
     page.click("#continue")
     expect(page.locator("#status")).to_have_text("Stopped.")
-    assert re.search(r"~r\d+_8_1$", page.url)
+    assert re.search(r"~r\d+_8_1&", page.url)
     seed = int(page.url.rpartition("~r")[2].split("_")[0])
     assert downloaded(page)[0] == expected(8, seed)
 
@@ -377,11 +379,36 @@ def test_try_again_and_variations(page: Page, server: Server) -> None:
     expect(page.locator("#status")).to_have_text("Listen to the variations, and keep one.")
     picture(page, "variations")
     cards.nth(1).get_by_text("Listen").click()
-    expect(page.locator("#play")).to_have_text("Pause")
+    reach(page, 1, 10)
+    # A pause leaves what is listened to where it is.
+    page.keyboard.press(" ")
+    expect(page.locator("#play")).to_have_text("Play")
+    assert page.locator("article.heard").count() == 1
+    page.keyboard.press(" ")
+    reach(page, 2, 10)
+    assert page.locator("article.heard").count() == 1
+    told = int(cards.nth(1).inner_text().rpartition("seed ")[2])
     cards.nth(1).get_by_text("Keep").click()
     expect(page.locator("#choices")).to_be_hidden()
     seed = int(page.url.rpartition("~r")[2].split("_")[0])
+    assert seed == told
     assert downloaded(page)[0] == expected(8, seed)
+    # Try again takes the number in the field, unless that is what the last continuation had.
+    page.fill("#seed", "11")
+    page.click("#again")
+    expect(page.locator("#status")).to_have_text("8 beats with seed 11.")
+    page.click("#again")
+    expect(page.locator("#status")).not_to_have_text("8 beats with seed 11.")
+    expect(page.locator("#status")).to_contain_text("8 beats with seed")
+    page.evaluate("""() => {
+      const slider = document.getElementById('temperature');
+      slider.value = 0;
+      slider.dispatchEvent(new Event('input'));
+    }""")
+    page.click("#again")  # at 0 it is other music than at 1, and then never again
+    expect(page.locator("#status")).to_contain_text("8 beats with seed 11")
+    page.click("#again")
+    expect(page.locator("#status")).to_contain_text("At temperature 0 there is one continuation alone")
 
 
 def test_undo_takes_back_an_offer_before_a_step(page: Page, server: Server) -> None:
@@ -488,7 +515,7 @@ def test_notes_of_drums_and_beyond_the_keyboard_are_counted(page: Page, server: 
     assert len(smf.parse(data).rows) == 2
     visit(page, server)
     drop(page, "band.mid", data)
-    expect(page.locator("#status")).to_have_text("band.mid: 1 note; 2 of drums or beyond a piano's keys are left out.")
+    expect(page.locator("#status")).to_have_text("band.mid: 1 note; left out: 2 of drums or beyond a piano's keys.")
     assert downloaded(page)[0] == [(0, 24, 60, 64)]
 
 
@@ -818,6 +845,7 @@ def test_a_variation_is_heard_while_it_grows(page: Page, server: Server) -> None
     expect(page.locator("#status")).to_have_text("Not recorded: keep a variation, or none, first.")
     page.click("text=None of these")
     expect(page.locator("#choices")).to_be_hidden()
+    expect(page.locator("#status")).to_have_text("")
     page.keyboard.press("a", delay=50)
     assert len(downloaded(page)[0]) == 3
 
@@ -982,7 +1010,7 @@ def test_a_link_is_heard_while_it_is_opened(page: Page, server: Server) -> None:
     for route in waiting:
         route.continue_()
     expect(page.locator("#status")).to_contain_text("32 beats with seed", timeout=20_000)
-    assert re.search(r"s=r\d+_32_1$", page.url)
+    assert re.search(r"s=r\d+_32_1&", page.url)
 
 
 def test_every_note_is_let_go(page: Page, server: Server) -> None:
@@ -1011,3 +1039,151 @@ def test_every_note_is_let_go(page: Page, server: Server) -> None:
     page.wait_for_timeout(800)
     assert page.evaluate("window.struck.length") == before + 2  # one begins there, and one sounds
     page.wait_for_function("() => window.struck.every((one) => one.until !== null)", timeout=5000)
+
+
+def test_a_key_is_let_go_before_it_is_struck_again_in_a_file(page: Page, server: Server) -> None:
+    """A prompt may end some ticks after the frame at which what follows begins."""
+    visit(page, server)
+    drop(page, "a.mid", midi.write(make_notes([(0, 14, 60, 70)]), 120))
+    note = {"pitch": 60, "start": 0, "duration": 0.5, "velocity": 90}
+    page.route("**/generate", lambda route: route.fulfill(json={"notes": [note], "frames": 16, "state": "more"}))
+    set_length(page, 4)
+    page.click("#continue")
+    expect(page.locator("#status")).to_contain_text("4 beats with seed")
+    page.evaluate("""() => {
+      const make = URL.createObjectURL;
+      URL.createObjectURL = (blob) => { window.blob = blob; return make(blob); };
+    }""")
+    assert downloaded(page)[0] == [(0, 12, 60, 70), (12, 12, 60, 90)]
+    text = page.evaluate("async () => btoa(String.fromCharCode(...new Uint8Array(await window.blob.arrayBuffer())))")
+    file = mido.MidiFile(file=io.BytesIO(base64.b64decode(text)))
+    played = [(m.type, m.time) for m in file.tracks[0] if not m.is_meta and m.type != "program_change"]
+    assert played == [("note_on", 0), ("note_off", 240), ("note_on", 0), ("note_off", 240)]
+
+
+def test_another_model_goes_on_from_the_notes(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "prompt.mid", prompt_file())
+    set_length(page, 4)
+    page.fill("#seed", "3")
+    page.click("#continue")
+    expect(page.locator("#status")).to_have_text("4 beats with seed 3.")
+    first = downloaded(page)[0]
+    asked: list[dict[str, Any]] = []
+
+    def redeployed(route: Route) -> None:
+        asked.append(json.loads(route.request.post_data or ""))
+        if "state" in asked[-1]:
+            route.fulfill(status=409, json={"error": "state comes from another model"})
+        else:
+            route.continue_()
+
+    page.route("**/generate", redeployed)
+    page.click("#continue")
+    expect(page.locator("#position")).to_contain_text("of 10")
+    expect(page.locator("#status")).to_have_text("4 beats with seed 3.")
+    assert [("state" in fields, fields["seed"]) for fields in asked] == [(True, 3), (False, 3)]
+    assert downloaded(page)[0][: len(PROMPT)] == first[: len(PROMPT)]
+
+
+def test_what_of_files_is_left_out_is_said(page: Page, server: Server) -> None:
+    visit(page, server)
+    page.evaluate("""() => {
+      const slider = document.getElementById('tempo');
+      slider.value = 200;
+      slider.dispatchEvent(new Event('input'));
+    }""")
+    # Two tempos and a pedal, and then a file that says no tempo, which is 120.
+    drop(page, "rich.mid", one_track("00ff5103061a80 00b0407f 00903c40 60803c00 00ff510307a120 00ff2f00"))
+    expect(page.locator("#status")).to_have_text("rich.mid: 1 note; left out: other tempos, the pedal.")
+    expect(page.locator("#tempo-value")).to_have_text("150")
+    drop(page, "plain.mid", one_track("00903c40 60803c00 00ff2f00"))
+    expect(page.locator("#tempo-value")).to_have_text("120")
+    page.evaluate(
+        """() => {
+      const transfer = new DataTransfer();
+      for (const name of ['a.mid', 'b.mid', 'c.mid']) transfer.items.add(new File([new Uint8Array(FILE)], name));
+      document.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
+    }""".replace("FILE", str(list(one_track("00903c40 60803c00 00ff2f00"))))
+    )
+    expect(page.locator("#status")).to_have_text("a.mid: 1 note; left out: 2 of the 3 files.")
+
+
+def test_octaves_move_the_keys_in_sight(browser: Browser, server: Server) -> None:
+    with browser.new_context(viewport={"width": 1024, "height": 768}, has_touch=True) as context:
+        page = context.new_page()
+        visit(page, server)
+
+        def lowest() -> int:
+            return int(page.locator("#keys .key").first.get_attribute("data-pitch") or "")
+
+        assert lowest() == 48
+        for expected_lowest in (36, 24, 12, 12):
+            page.tap("#lower")
+            assert lowest() == expected_lowest
+        page.tap("#higher")
+        assert lowest() == 24
+
+
+def test_a_recorded_key_clears_what_was_wrong(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "song.mid", b"RIFF, not MIDI")
+    expect(page.locator("#status")).to_contain_text("is not a MIDI file")
+    page.keyboard.press("a", delay=50)
+    expect(page.locator("#status")).to_have_text("")
+    drop(page, "short.mid", prompt_file(400.0))
+    page.click("#play")
+    page.keyboard.press("a", delay=20)
+    expect(page.locator("#status")).to_have_text("Not recorded: pause first.")
+    expect(page.locator("#play")).to_have_text("Play")
+    expect(page.locator("#status")).to_have_text("")
+
+
+def test_what_is_composed_stays_so_called_when_more_is_played(page: Page, server: Server) -> None:
+    visit(page, server)
+    note = {"pitch": 64, "start": 0, "duration": 3, "velocity": 127}
+    page.route("**/generate", lambda route: route.fulfill(json={"notes": [note], "frames": 16, "state": "more"}))
+    set_length(page, 4)
+    page.click("#continue")
+    expect(page.locator("#status")).to_contain_text("4 beats with seed")
+
+    def drawn() -> int:
+        """Pixels of the colour of what is composed."""
+        return int(
+            page.evaluate("""() => {
+              const canvas = document.getElementById('roll');
+              const ink = getComputedStyle(canvas).getPropertyValue('--drawn').trim();
+              const [r, g, b] = [1, 3, 5].map((at) => parseInt(ink.slice(at, at + 2), 16));
+              const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+              let count = 0;
+              for (let at = 0; at < data.length; at += 4)
+                count += Math.abs(data[at] - r) + Math.abs(data[at + 1] - g) + Math.abs(data[at + 2] - b) < 30;
+              return count;
+            }""")
+        )
+
+    page.click("#play")
+    expect(page.locator("#play")).to_have_text("Play", timeout=8000)
+    before = drawn()
+    assert before > 100
+    page.keyboard.press("a", delay=50)
+    page.wait_for_timeout(200)
+    assert drawn() > before / 2
+    page.click("#undo")
+    expect(page.locator("#position")).to_contain_text("of 4")
+    # What was taken back cannot come again over what is on its way, which would be lost.
+    page.unroute("**/generate")
+    page.route("**/generate", lambda route: None)
+    expect(page.locator("#redo")).to_be_enabled()
+    page.click("#vary")
+    expect(page.locator("#redo")).to_be_disabled()
+    page.keyboard.press("Control+Shift+Z")
+    expect(page.locator("#choices")).to_be_visible()
+
+
+def test_a_link_ends_with_what_no_message_cuts_off(page: Page, server: Server) -> None:
+    visit(page, server)
+    drop(page, "loud.mid", midi.write(make_notes([(0, 24, pitch, 127) for pitch in (60, 64, 67)]), 120))
+    page.wait_for_function("() => location.hash")
+    assert re.search(r"&t=120$", page.url)
+    assert re.search(r"\.&", page.url)  # which would have been at the end

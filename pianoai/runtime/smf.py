@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pianoai.runtime.errors import InputError
 
 DRUMS = 9  # the tenth channel, counted from 0
-NOTE_OFF, NOTE_ON, PROGRAM, PRESSURE, SYSTEM = 0x8, 0x9, 0xC, 0xD, 0xF  # upper halves of status bytes
+NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, PRESSURE, SYSTEM = 0x8, 0x9, 0xB, 0xC, 0xD, 0xF  # upper halves of status bytes
+SUSTAIN, DOWN = 64, 64  # the pedal's controller, and from which value on it is down
 SYSEX, ESCAPE, META = 0xF0, 0xF7, 0xFF
 TEMPO, END_OF_TRACK = 0x51, 0x2F  # kinds of meta events
 CUT = "the MIDI file ends too early; it was cut off"
@@ -29,6 +30,7 @@ class Content:
     rows: list[Row] = field(default_factory=list)
     tempos: list[tuple[int, int]] = field(default_factory=list)  # time, microseconds a quarter note
     drums: int = 0  # notes that are left out
+    pedal: bool = False  # whether one sustains, which is left out as well
 
 
 def parse(data: bytes) -> Content:
@@ -100,6 +102,7 @@ def _track(data: bytes, found: Content) -> None:
         velocity = data[at + 1]
         at += 2
         if status >> 4 not in (NOTE_OFF, NOTE_ON):
+            found.pedal |= status >> 4 == CONTROL and pitch == SUSTAIN and velocity >= DOWN
             continue
         if status & 15 == DRUMS:
             found.drums += status >> 4 == NOTE_ON and velocity > 0

@@ -15,6 +15,7 @@ const PEDAL = 64; // number of the controller that sustains
 const PLACES = [
   ..."KeyA KeyW KeyS KeyE KeyD KeyF KeyT KeyG KeyY KeyH KeyU KeyJ KeyK KeyO KeyL KeyP Semicolon".split(" "),
 ];
+const LOWEST_C = LOWEST - (LOWEST % 12);
 const BELOW = 12; // semitones shown below the letters at first, where there is room
 const NARROWEST = 26; // pixels of a white key
 
@@ -40,9 +41,10 @@ export class Keyboard {
     window.addEventListener("blur", () => this.letAll());
   }
 
-  /** Moves the letters by octaves, and the keys where they would be out of sight. */
+  /** Moves the letters by octaves, and the keys as far as there are any. */
   shift(octaves: number): void {
-    this.letters = Math.min(Math.max(LOWEST - (LOWEST % 12), this.letters + 12 * octaves), HIGHEST - 12);
+    this.letters = Math.min(Math.max(LOWEST_C, this.letters + 12 * octaves), HIGHEST - 12);
+    this.first += 12 * octaves;
     this.build();
   }
 
@@ -66,7 +68,8 @@ export class Keyboard {
 
   private build(): void {
     const octaves = Math.max(1, Math.min(7, Math.floor(this.place.clientWidth / (7 * NARROWEST))));
-    this.first = Math.min(this.letters, Math.max(this.first, this.letters + 12 - 12 * octaves), HIGHEST - 12 * octaves);
+    const lowest = Math.max(this.first, this.letters + 12 - 12 * octaves, LOWEST_C);
+    this.first = Math.min(lowest, this.letters, HIGHEST - 12 * octaves);
     const pitches = Array.from({ length: 12 * octaves + 1 }, (_, at) => this.first + at);
     const whites = pitches.filter((pitch) => !isBlack(pitch)).length;
     this.keys.clear();

@@ -18,7 +18,7 @@ export function write({ steps, tempo, model }: Linked): string | null {
   const parts = steps.map((step) =>
     step.kind === "prompt" ? `p${pack(step.notes)}` : `r${step.seed}_${step.beats}_${step.temperature}`,
   );
-  const text = `#t=${tempo}&m=${model}&s=${parts.join("~")}`;
+  const text = `#s=${parts.join("~")}&m=${model}&t=${tempo}`; // a full stop at its end would be lost in a message
   return text.length > LONGEST ? null : text;
 }
 

@@ -17,7 +17,9 @@ const VARIATIONS = 3;
 const MODEL = 12; // digits of the model's checksum in a link
 const FAR = 8; // pixels after which a press on the roll is no click
 const SEAM = 0.01; // beats by which the transport may stop before the end
+const MOVES: Record<string, number> = { ArrowLeft: -1, ArrowDown: -1, PageDown: -4, ArrowRight: 1, ArrowUp: 1, PageUp: 4 };
 const OFFER = "Listen to the variations, and keep one.";
+const UNRECORDED = "Not recorded: ";
 const SILENT = "This browser keeps the page silent: touch it once more.";
 
 function element<T extends HTMLElement>(id: string): T {
@@ -131,8 +133,8 @@ function pause(): void {
   waiting = false;
   if (composing) composing.quiet = true;
   player.pause();
-  unsay(unrecorded("pause"));
-  back();
+  recordable();
+  draw();
 }
 
 /** The music has come to its end: more is on its way, or has come meanwhile, or that was all. */
@@ -155,6 +157,7 @@ function back(): void {
     listening = null;
     changed();
   }
+  recordable();
   draw();
 }
 
@@ -170,7 +173,7 @@ function seek(beat: number): void {
 }
 
 function loop(): void {
-  player.loop(marker < shown().beats ? marker : 0, shown().beats, loopBox.checked && composing === null);
+  player.loop(marker < shown().beats ? marker : 0, shown().beats, loopBox.checked && shown() !== growing);
 }
 
 /** Draws frames for as long as something moves. */
@@ -192,10 +195,11 @@ function press(pitch: number, velocity: number): void {
   if (!player.press(pitch, velocity)) return;
   const busy = player.playing ? "pause" : composing ? "stop" : cards.length ? "keep a variation, or none," : "";
   if (busy) {
-    say(unrecorded(busy));
+    say(`${UNRECORDED}${busy} first.`);
     return draw();
   }
   following = true;
+  if (!take.running) say("");
   take.press(pitch, velocity);
 }
 
@@ -206,8 +210,9 @@ function release(pitch: number): void {
   draw();
 }
 
-function unrecorded(first: string): string {
-  return `Not recorded: ${first} first.`;
+/** What kept keys from being recorded is over. */
+function recordable(): void {
+  if (status.textContent?.startsWith(UNRECORDED)) say("");
 }
 
 /** Something has changed about a take. */
@@ -316,8 +321,8 @@ function typed(): number | null | undefined {
 }
 
 /** Whether nothing is on its way, and there is more than one way to go on; where not, that is said. */
-function free(): boolean {
-  const only = settings(0).temperature === 0;
+function free(last: Run | null): boolean {
+  const only = settings(0).temperature === 0 && (last?.temperature ?? 0) === 0;
   if (composing) say("Stop first: a continuation is on its way.", true);
   else if (only) say("At temperature 0 there is one continuation alone; raise the temperature for others.", true);
   return !composing && !only;
@@ -339,15 +344,17 @@ function onward(): void {
 function again(): void {
   take.end();
   const { before, steps } = piece();
-  if (steps.at(-1)?.kind !== "run" || !before || !free()) return;
+  const last = steps.at(-1);
+  const seed = typed();
+  if (last?.kind !== "run" || !before || seed === undefined || !free(last)) return;
   wake();
   pause();
-  void go(before, settings(newSeed()), true);
+  void go(before, settings(seed === null || seed === last.seed ? newSeed() : seed), true);
 }
 
 async function vary(): Promise<void> {
   const seed = typed();
-  if (seed === undefined || !free()) return;
+  if (seed === undefined || !free(null)) return;
   wake();
   take.end();
   dismiss();
@@ -358,7 +365,7 @@ async function vary(): Promise<void> {
   choices.append(close);
   for (let number = 1, whole = true; number <= VARIATIONS && whole && composing === job; number++) {
     const run = settings(seed === null ? newSeed() : seed + number - 1);
-    const card = offer(number, base.beats, run.beats);
+    const card = offer(number, base.beats, run);
     choices.insertBefore(card.article, close);
     cards.push(card);
     whole = await grow(base, run, job, `Variation ${number} of ${VARIATIONS}: `, (longer) => {
@@ -376,21 +383,23 @@ async function vary(): Promise<void> {
       cards.splice(cards.indexOf(card), 1);
     }
     if (composing === job) growing = null;
+    loop();
   }
   if (composing === job && !cards.length) hide();
   if (composing === job && cards.length === VARIATIONS) say(OFFER);
   end(job);
 }
 
-/** A place for a variation that begins at a beat, and lasts for some. */
-function offer(number: number, from: number, beats: number): Card {
+/** A place for a variation that begins at a beat. */
+function offer(number: number, from: number, { beats, seed }: Run): Card {
   const canvas = document.createElement("canvas");
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `Variation ${number}`);
   const listen = button("Listen", `Listen to variation ${number}`, () => {
     listening = card.piece;
+    marker = Math.max(0, from - BEFORE / 2);
     changed();
-    play(Math.max(0, from - BEFORE / 2));
+    play(marker);
   });
   const keep = button("Keep", `Keep variation ${number}`, () => {
     pause();
@@ -401,7 +410,7 @@ function offer(number: number, from: number, beats: number): Card {
   });
   const bar = document.createElement("div");
   bar.className = "bar";
-  bar.append(listen, keep);
+  bar.append(listen, keep, `seed ${seed}`);
   const article = document.createElement("article");
   article.append(canvas, bar);
   const card: Card = { article, roll: new Roll(canvas, { from, beats }), buttons: [listen, keep], piece: null };
@@ -413,6 +422,7 @@ function dismiss(): void {
   if (choices.hidden) return;
   stop();
   if (listening) pause();
+  back();
   if (choices.contains(document.activeElement)) element("vary").focus();
   unsay(OFFER);
   hide();
@@ -450,8 +460,14 @@ function undo(): void {
   moved(history_.undo(tempo()));
 }
 
+/** Not over what is on its way, or offered, which would be lost. */
+function canRedo(): boolean {
+  return history_.canRedo && !composing && choices.hidden === true;
+}
+
 function redo(): void {
-  if (clear() || !history_.canRedo) return;
+  if (!canRedo()) return;
+  clear();
   pause();
   moved(history_.redo());
 }
@@ -473,7 +489,9 @@ function anew(): void {
 
 // Files and links
 
-async function open(file: File): Promise<void> {
+async function open(files: FileList | null | undefined): Promise<void> {
+  const file = files?.[0];
+  if (!files || !file) return;
   try {
     if (file.size > MOST_FILE) throw new Error(`${file.name} has over ${MOST_FILE / 1e6} MB; a MIDI file has less.`);
     const read = parse(file.name, await file.arrayBuffer());
@@ -482,12 +500,14 @@ async function open(file: File): Promise<void> {
     clear();
     pause();
     const before = tempo();
-    const kept = read.tempo === null || setTempo(read.tempo);
+    const kept = setTempo(read.tempo);
     history_.push(withPrompt(EMPTY, read.notes), [before, tempo()]);
     seek(0);
     changed();
-    const left = read.leftOut ? `; ${read.leftOut} of drums or beyond a piano's keys are left out` : "";
-    const other = kept ? "" : `; its tempo of ${Math.round(read.tempo ?? 0)} is beyond the slider`;
+    const others = files.length > 1 ? [`${files.length - 1} of the ${files.length} files`] : [];
+    const without = [...read.leftOut, ...others].join(", ");
+    const left = without && `; left out: ${without}`;
+    const other = kept ? "" : `; its tempo of ${Math.round(read.tempo)} is beyond the slider`;
     const many = read.notes.length === 1 ? "1 note" : `${read.notes.length} notes`;
     say(`${file.name}: ${many}${left}${other}.`);
   } catch (error) {
@@ -589,8 +609,8 @@ function changed(): void {
 function buttons(): void {
   const empty = !piece().notes.length && !take.running;
   const disabled: Record<string, boolean> = {
-    undo: !history_.canUndo && !take.running,
-    redo: !history_.canRedo,
+    undo: !history_.canUndo && !take.running && !composing && choices.hidden === true,
+    redo: !canRedo(),
     again: piece().steps.at(-1)?.kind !== "run" || take.running,
     download: empty,
     link: empty,
@@ -617,7 +637,7 @@ function labels(): void {
 }
 
 function draw(): void {
-  const { notes, beats, given } = shown();
+  const { notes, beats } = shown();
   const fresh: Note[] = take.now.map((note) => ({ ...note, start: note.start + beats }));
   const end = fresh.reduce((most, note) => Math.max(most, note.start + note.duration), beats);
   const at = Math.min(player.heard, beats);
@@ -625,7 +645,6 @@ function draw(): void {
   const sounds = player.playing;
   roll.draw({
     notes: fresh.length ? [...notes, ...fresh] : notes,
-    given: take.running ? end : given,
     beats: end,
     head,
     sounds,
@@ -696,8 +715,7 @@ for (const slider of Object.values(sliders)) slider.addEventListener("input", la
 sliders.tempo.addEventListener("change", () => link_());
 element<HTMLInputElement>("file").addEventListener("change", (event) => {
   const input = event.target as HTMLInputElement;
-  const file = input.files?.[0];
-  if (file) void open(file);
+  void open(input.files);
   input.value = "";
 });
 for (const name of ["dragenter", "dragover"] as const) {
@@ -710,8 +728,7 @@ document.addEventListener("dragleave", () => document.body.classList.remove("ove
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
-  const file = event.dataTransfer?.files[0];
-  if (file) void open(file);
+  void open(event.dataTransfer?.files);
 });
 
 function scroll(pixels: number): void {
@@ -719,13 +736,16 @@ function scroll(pixels: number): void {
   roll.scroll((pixels / canvas.clientWidth) * roll.wide);
 }
 
-let dragged: { from: number; far: boolean } | null = null; // a finger or a pointer that moves the roll
-canvas.addEventListener("pointerdown", (event) => (dragged = { from: event.clientX, far: false }));
+let dragged: { x: number; y: number; far: boolean } | null = null; // a finger or a pointer that moves the roll
+canvas.addEventListener("pointerdown", (event) => {
+  if (event.button === 0) dragged = { x: event.clientX, y: event.clientY, far: false };
+});
 canvas.addEventListener("pointermove", (event) => {
-  if (!dragged || !event.buttons) return;
-  const across = dragged.from - event.clientX;
-  if (!dragged.far && Math.abs(across) < FAR) return;
-  dragged = { from: event.clientX, far: true };
+  if (!dragged || !(event.buttons & 1)) return;
+  const across = dragged.x - event.clientX;
+  if (!dragged.far && Math.hypot(across, dragged.y - event.clientY) < FAR) return;
+  canvas.setPointerCapture(event.pointerId);
+  dragged = { x: event.clientX, y: event.clientY, far: true };
   scroll(across);
 });
 canvas.addEventListener("click", (event) => {
@@ -739,12 +759,8 @@ canvas.addEventListener("wheel", (event) => {
   scroll(across);
 });
 canvas.addEventListener("keydown", (event) => {
-  const moves: Record<string, number> = {
-    ...{ ArrowLeft: -1, ArrowDown: -1, PageDown: -4 },
-    ...{ ArrowRight: 1, ArrowUp: 1, PageUp: 4 },
-  };
-  const move = moves[event.key];
-  if (move !== undefined) seek(Math.round(player.beat) + move);
+  const across = MOVES[event.key];
+  if (across !== undefined) seek(Math.round(player.beat) + across);
   else if (event.key === "Home") seek(0);
   else if (event.key === "End") seek(shown().beats);
   else return;
@@ -764,7 +780,7 @@ document.addEventListener("keydown", (event) => {
     else undo();
   }
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
-  else if (keyboard.keyDown(event) || (event.repeat && /^[ zx]$|^Enter$/i.test(event.key))) void 0;
+  else if (keyboard.keyDown(event) || (event.repeat && /^(Key[ZX]|Space|(Numpad)?Enter)$/.test(event.code))) void 0;
   else if (event.code === "KeyZ") keyboard.shift(-1);
   else if (event.code === "KeyX") keyboard.shift(1);
   else if (target.closest("button, summary, [type=checkbox]")) return; // these have a use of their own for the others
@@ -781,7 +797,7 @@ document.addEventListener("click", (event) => {
 });
 for (const name of ["pointerup", "touchend"] as const) document.addEventListener(name, wake);
 window.addEventListener("beforeunload", (event) => {
-  if (take.running || linked() === null) event.preventDefault(); // no address would bring it back
+  if (take.running || cards.length || linked() === null) event.preventDefault(); // no address would bring it back
 });
 window.addEventListener("hashchange", () => location.reload()); // another link in the same tab
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
@@ -794,7 +810,9 @@ async function main(): Promise<void> {
   draw();
   let last = "";
   try {
-    await meet((text) => say((last = text)));
+    await meet((text) => {
+      if (status.textContent === last) say((last = text)); // over nothing else
+    });
     if (last && status.textContent === last) say("");
   } catch (error) {
     fail(error);

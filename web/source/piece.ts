@@ -15,6 +15,7 @@ export interface Note {
   readonly start: number; // beats
   readonly duration: number; // beats
   readonly velocity: number; // 1 to 127
+  readonly drawn?: boolean; // by the network, for colours only
 }
 
 export interface Drawn extends Note {
@@ -29,13 +30,12 @@ export type Step =
 export interface Piece {
   readonly notes: readonly Note[];
   readonly beats: number; // how long it is
-  readonly given: number; // beats up to which notes were given and not drawn, for colours only
   readonly state: string | null; // what the function goes on from; null after a prompt
   readonly steps: readonly Step[];
   readonly before: Piece | null; // what its last step went on from
 }
 
-export const EMPTY: Piece = { notes: [], beats: 0, given: 0, state: null, steps: [], before: null };
+export const EMPTY: Piece = { notes: [], beats: 0, state: null, steps: [], before: null };
 
 /** The first frame boundary at which every note has ended; a note lasts at least a frame, as the model hears it. */
 export function length(notes: readonly Note[]): number {
@@ -54,7 +54,7 @@ export function withPrompt(piece: Piece, notes: readonly Note[]): Piece {
   const all = [...piece.notes, ...moved];
   const beats = Math.max(piece.beats, length(all));
   const steps: Step[] = [...piece.steps, { kind: "prompt", notes }];
-  return { notes: all, beats, given: beats, state: null, steps, before: piece };
+  return { notes: all, beats, state: null, steps, before: piece };
 }
 
 /** The piece with drawn notes after its end, `beats` long; a tied one lengthens the last note of its pitch. */
@@ -66,7 +66,7 @@ export function withDrawn(piece: Piece, drawn: readonly Drawn[], beats: number, 
     if (last !== undefined && last.start + last.duration > piece.beats - 1 / grid.framesPerBeat + NEAR) {
       notes[before] = { ...last, duration: piece.beats + duration - last.start };
     } else {
-      notes.push({ pitch, start: piece.beats + start, duration, velocity });
+      notes.push({ pitch, start: piece.beats + start, duration, velocity, drawn: true });
     }
   }
   return { ...piece, notes, beats: piece.beats + beats, state };

@@ -3,10 +3,12 @@
 import { Compressor, Frequency, Gain, getContext, getTransport, immediate, now, PolySynth, start, Synth } from "tone";
 import type { Note } from "./piece";
 
-const VOICES = 48;
+const VOICES = 128; // all keys, and what still fades
 const LOUDNESS = -14; // decibels: chords of ten notes must not clip
 const NEAR = 1e-3; // beats
 const EXACT = 1e-4; // seconds to which the transport keeps its times
+const LATE = 1000; // milliseconds after which a key that was pressed before there was sound is not heard any more
+const MOMENT = 0.2; // seconds for which it sounds
 const FADE = 0.03; // seconds in which what was planned ahead is silenced
 
 /** Plays notes whose times are beats; more may come while it plays. */
@@ -14,6 +16,7 @@ export class Player {
   private readonly transport = getTransport();
   private readonly scheduled = new Map<Note, readonly [number, number]>(); // its beginning and its end
   private readonly held = new Map<number, number>(); // by how many hands each key is down
+  private readonly late = new Set<number>(); // keys that are to sound as soon as there is sound
   private end = -1; // the event that stops at the end of the music
   private since = Infinity; // seconds: what is due before that is of a place that was left, and comes all the same
   private ending: number | null = null; // the timer, where the music has come to an end that is not heard yet
@@ -123,10 +126,23 @@ export class Player {
     this.held.set(pitch, hands + 1);
     if (hands) return false;
     const strike = (): unknown =>
-      this.held.has(pitch) && this.instruments().hands.triggerAttack(frequency(pitch), immediate(), velocity / 127);
+      this.instruments().hands.triggerAttack(frequency(pitch), immediate(), velocity / 127);
     if (this.awake) strike();
-    else void this.wake().then(strike);
+    else if (!this.late.has(pitch)) void this.strikeLate(pitch, strike);
     return true;
+  }
+
+  /** Strikes once there is sound, unless that is too late; a key that is up by then sounds for a moment. */
+  private async strikeLate(pitch: number, strike: () => unknown): Promise<void> {
+    const pressed = performance.now();
+    this.late.add(pitch);
+    await this.wake();
+    this.late.delete(pitch);
+    if (this.held.has(pitch)) strike();
+    else if (performance.now() - pressed < LATE) {
+      strike();
+      this.instruments().hands.triggerRelease(frequency(pitch), immediate() + MOMENT);
+    }
   }
 
   /** False where another hand still has it down. */

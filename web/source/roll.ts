@@ -3,10 +3,10 @@
 import { HIGHEST, LOWEST, type Note } from "./piece";
 
 const LEFT = 44; // pixels for the names of the octaves
-const TOP = 18; // and for the numbers of the bars
+const TOP = 18; // and for the numbers of the beats
 const ROOM = 3; // semitones shown beyond the notes
 const FEWEST = 30; // semitones shown at least
-const BAR = 4; // beats, for the numbers alone
+const BAR = 4; // beats from one number to the next
 const FLAG = 6; // pixels: half of the width of what shows where playing begins
 const OUTLINED = 6; // pixels of a row, from which on what sounds has an outline
 const FAINTEST = 0.75; // how solid the softest note is
@@ -14,7 +14,6 @@ const WAIT = 0.3; // of the width: where the head stays while the music moves
 
 export interface View {
   readonly notes: readonly Note[];
-  readonly given: number; // beats up to which the notes were given
   readonly beats: number; // how long the piece is
   readonly head: number | null; // beats
   readonly sounds: boolean; // whether what is at the head sounds
@@ -43,14 +42,14 @@ export class Roll {
     return this.span?.beats ?? Math.max(8, Math.min(32, (this.canvas.clientWidth - LEFT) / 28));
   }
 
-  /** The beat below a horizontal place in the page. */
+  /** The beat below a horizontal place in the page; of the names at the left, the first in sight. */
   beatAt(x: number): number {
     const box = this.canvas.getBoundingClientRect();
-    return this.left + ((x - box.left - LEFT) / (box.width - LEFT)) * this.wide;
+    return this.left + (Math.max(0, x - box.left - LEFT) / (box.width - LEFT)) * this.wide;
   }
 
   scroll(beats: number): void {
-    const end = Math.max(0, (this.shown?.beats ?? 0) - this.wide / 2);
+    const end = Math.max(0, (this.shown?.beats ?? 0) - this.wide * WAIT);
     this.left = Math.min(Math.max(0, this.left + beats), end);
     if (this.shown) this.draw({ ...this.shown, follow: false });
   }
@@ -101,7 +100,7 @@ export class Roll {
       const head = view.sounds ? view.head : null;
       const sounds = head !== null && head >= note.start && head < note.start + note.duration;
       context.globalAlpha = sounds ? 1 : FAINTEST + ((1 - FAINTEST) * note.velocity) / 127;
-      context.fillStyle = colour(sounds ? "sounds" : note.start < view.given ? "given" : "drawn");
+      context.fillStyle = colour(sounds ? "sounds" : note.drawn ? "drawn" : "given");
       context.beginPath();
       context.roundRect(from, y(note.pitch) + 0.5, Math.max(to - from - 1, 2), Math.max(row - 1, 2), Math.min(3, row / 3));
       context.fill();
@@ -118,7 +117,10 @@ export class Roll {
     for (let pitch = Math.ceil(low / 12) * 12; pitch <= high; pitch += 12) {
       context.fillText(`C${pitch / 12 - 1}`, 10, y(pitch) + row / 2);
     }
-    this.line(context, view.head, x, height, colour("head"), 2);
+    if (view.head !== null && x(view.head) >= LEFT) {
+      context.fillStyle = colour("head");
+      context.fillRect(x(view.head) - 1, TOP, 2, height - TOP);
+    }
     if (view.marker === null) return;
     context.fillStyle = colour("accent");
     const at = Math.max(x(view.marker), LEFT);
@@ -131,19 +133,6 @@ export class Roll {
     context.lineTo(at + FLAG, 0);
     context.lineTo(at, TOP);
     context.fill();
-  }
-
-  private line(
-    context: CanvasRenderingContext2D,
-    beat: number | null,
-    x: (beat: number) => number,
-    height: number,
-    colour: string,
-    thick: number,
-  ): void {
-    if (beat === null || x(beat) < LEFT) return;
-    context.fillStyle = colour;
-    context.fillRect(x(beat) - thick / 2, TOP, thick, height - TOP);
   }
 }
 

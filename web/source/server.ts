@@ -15,6 +15,10 @@ export interface Health {
 /** What went wrong, in words for the one who plays. */
 export class Failure extends Error {}
 
+/** What a piece goes on from is another model's. */
+export class Stale extends Failure {}
+
+const STALE = 409;
 const BUSY = [429, 502, 503, 504]; // of a function that starts, or has as many requests as it may
 const PAUSES = [1, 2, 4, 8]; // seconds before it is asked again
 const SLOW = 1500; // milliseconds after which an answer is late
@@ -28,6 +32,11 @@ export type Report = (text: string) => void;
 
 export async function ask<T>(route: string, fields: object | null, report: Report, signal?: AbortSignal): Promise<T> {
   for (const pause of [...PAUSES, 0]) {
+    signal?.throwIfAborted();
+    const stop = new AbortController();
+    const abort = (): void => stop.abort();
+    const limit = setTimeout(abort, LONGEST);
+    signal?.addEventListener("abort", abort);
     const asleep = performance.now() - answered > AWAKE;
     const late = setTimeout(() => asleep && report("Waiting for the server, which may be waking up …"), SLOW);
     try {
@@ -35,13 +44,14 @@ export async function ask<T>(route: string, fields: object | null, report: Repor
         method: fields === null ? "GET" : "POST",
         headers: fields === null ? {} : { "content-type": "application/json" },
         body: fields === null ? null : JSON.stringify(fields),
-        signal: AbortSignal.any([AbortSignal.timeout(LONGEST), ...(signal ? [signal] : [])]),
+        signal: stop.signal,
       });
       if (response.ok) {
         const answer = (await response.json()) as T;
         answered = performance.now();
         return answer;
       }
+      if (response.status === STALE) throw new Stale(await reason(response));
       if (!BUSY.includes(response.status) || pause === 0) throw new Failure(await reason(response));
       report(`The server is busy (${response.status}); trying again in ${pause} s …`);
     } catch (error) {
@@ -49,12 +59,13 @@ export async function ask<T>(route: string, fields: object | null, report: Repor
       throw new Failure("No answer from the server: is the network there, and does the server still run?");
     } finally {
       clearTimeout(late);
+      clearTimeout(limit);
+      signal?.removeEventListener("abort", abort);
     }
     await new Promise((resolve) => {
       setTimeout(resolve, pause * 1000);
       signal?.addEventListener("abort", resolve, { once: true });
     });
-    signal?.throwIfAborted();
   }
   throw new Failure("The server is busy.");
 }
