@@ -95,8 +95,9 @@ export class Player {
   play(): void {
     this.notEnding();
     if (this.playing) return;
-    this.begin(this.beat);
-    this.transport.start();
+    const time = now(); // of both: striking many notes takes a while
+    this.begin(this.beat, time);
+    this.transport.start(time);
   }
 
   pause(): void {
@@ -111,7 +112,7 @@ export class Player {
   seek(beat: number): void {
     this.notEnding();
     this.mute();
-    if (this.playing) this.begin(beat);
+    if (this.playing) this.begin(beat, now());
     this.transport.ticks = Math.round(beat * this.transport.PPQ);
   }
 
@@ -166,12 +167,12 @@ export class Player {
     this.instruments().piece.triggerRelease(frequency(note.pitch), time);
   }
 
-  /** Makes what sounds at a beat sound from now on, and nothing that was planned before. */
-  private begin(beat: number): void {
+  /** Makes what sounds at a beat sound from a time on, and nothing that was planned before. */
+  private begin(beat: number, time: number): void {
     this.from = beat;
-    this.since = now() - EXACT;
-    this.instruments().loudness.gain.setValueAtTime(1, now());
-    this.resound(beat, now());
+    this.since = time - EXACT;
+    this.instruments().loudness.gain.setValueAtTime(1, time);
+    this.resound(beat, time);
   }
 
   /** Lets go of all notes of the piece. The instrument's own way would take their keys for held. */
