@@ -63,10 +63,10 @@ def generate(options: argparse.Namespace) -> None:
         roll = np.vstack([prompt, new])
     music = roll_to_notes(roll, beat)
     if not len(music):
-        silent = "silent with seed {seed}; another seed, more frames or a higher temperature may bring notes"
+        silent = f"silent with seed {seed}; another seed, more frames or a higher temperature may bring notes"
         if options.output.suffix.lower() in RENDERED:
-            raise InputError(f"{options.output}: would be {silent.format(seed=seed)}")
-        say(f"note: {options.output}: is {silent.format(seed=seed)}")
+            raise InputError(f"{options.output}: would be {silent}")
+        say(f"note: {options.output}: is {silent}")
     write(options.output, music, tempo, options.soundfont)
     beats = options.frames / beat
     added = f"{counted(options.frames, 'new frame')} ({beats:g} {'beat' if beats == 1 else 'beats'})"
@@ -218,8 +218,9 @@ def read(path: Path, frames_per_beat: int = TICKS_PER_BEAT) -> tuple[Notes, floa
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; name a MIDI file") from None
     notes, tempo = midi.read(data, str(path))
-    lost = losses(data, notes, frames_per_beat)
-    lost["other tempo", "left out"] = max(len({speed for _, speed in smf.parse(data).tempos}) - 1, 0)
+    content = smf.parse(data)
+    lost = losses(content, notes, frames_per_beat)
+    lost["other tempo", "left out"] = max(len({speed for _, speed in content.tempos}) - 1, 0)
     within = min(max(tempo, SLOWEST), FASTEST)
     lost["tempo", f"of {tempo:.0f} taken as {within:.0f}"] = int(within != tempo)
     if any(lost.values()):
@@ -227,9 +228,8 @@ def read(path: Path, frames_per_beat: int = TICKS_PER_BEAT) -> tuple[Notes, floa
     return notes, within
 
 
-def losses(data: bytes, notes: Notes, frames_per_beat: int) -> Losses:
+def losses(content: smf.Content, notes: Notes, frames_per_beat: int) -> Losses:
     """What of a MIDI file, whose notes are known, is left out, or rounded to frames."""
-    content = smf.parse(data)
     beyond = sum(not LOWEST_PITCH <= pitch < LOWEST_PITCH + PITCHES for _, _, pitch, _ in content.rows)
     ticks = TICKS_PER_BEAT // frames_per_beat
     between = int(((notes["start"] % ticks != 0) | (notes["duration"] % ticks != 0)).sum())
@@ -332,7 +332,7 @@ def tally_file(model: Model, path: Path, lost: Losses) -> Tally:
 
         return sum((tally(model, roll, restrikes=False) for roll in matfile.read(path, "test")), Tally())
     notes = midi.read(path)[0]
-    lost.update(losses(path.read_bytes(), notes, model.metadata.frames_per_beat))
+    lost.update(losses(smf.parse(path.read_bytes()), notes, model.metadata.frames_per_beat))
     roll: Roll = notes_to_roll(notes, model.metadata.frames_per_beat)
     return tally(model, roll)
 

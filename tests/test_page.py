@@ -121,11 +121,16 @@ def drop(page: Page, name: str, data: bytes) -> None:
     )
 
 
-def downloaded(page: Page) -> tuple[list[tuple[int, int, int, int]], float]:
-    """The piece as the page writes it, and its tempo, read by the project's own reader."""
+def download(page: Page) -> bytes:
+    """The piece as the page writes it."""
     with page.expect_download() as waiting:
         page.click("#download")
-    notes, tempo = midi.read(Path(waiting.value.path()).read_bytes(), "download")
+    return Path(waiting.value.path()).read_bytes()
+
+
+def downloaded(page: Page) -> tuple[list[tuple[int, int, int, int]], float]:
+    """The piece as the page writes it, and its tempo, read by the project's own reader."""
+    notes, tempo = midi.read(download(page), "download")
     return sorted(notes.tolist()), tempo
 
 
@@ -151,15 +156,12 @@ def one_track(events: str) -> bytes:
     return b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk" + len(track).to_bytes(4, "big") + track
 
 
+def slide(page: Page, name: str, value: float) -> None:
+    page.locator(f"#{name}").fill(str(value))
+
+
 def set_length(page: Page, beats: int) -> None:
-    page.evaluate(
-        """(beats) => {
-          const slider = document.getElementById('length');
-          slider.value = beats;
-          slider.dispatchEvent(new Event('input'));
-        }""",
-        beats,
-    )
+    slide(page, "length", beats)
 
 
 def test_typed_then_continued_and_heard_in_time(page: Page, server: Server) -> None:
@@ -400,11 +402,7 @@ def test_try_again_and_variations(page: Page, server: Server) -> None:
     page.click("#again")
     expect(page.locator("#status")).not_to_have_text("8 beats with seed 11.")
     expect(page.locator("#status")).to_contain_text("8 beats with seed")
-    page.evaluate("""() => {
-      const slider = document.getElementById('temperature');
-      slider.value = 0;
-      slider.dispatchEvent(new Event('input'));
-    }""")
+    slide(page, "temperature", 0)
     page.click("#again")  # at 0 it is other music than at 1, and then never again
     expect(page.locator("#status")).to_contain_text("8 beats with seed 11")
     page.click("#again")
@@ -660,10 +658,6 @@ def answer_at_once(page: Page) -> list[dict[str, Any]]:
 def steady(beats: int, tempo: float = 240.0) -> bytes:
     """A file with a note on every beat."""
     return midi.write(make_notes([(TICKS_PER_BEAT * beat, 12, 60, 70) for beat in range(beats)]), tempo)
-
-
-def slide(page: Page, name: str, value: float) -> None:
-    page.locator(f"#{name}").fill(str(value))
 
 
 def test_it_stops_where_the_music_ends(page: Page, server: Server) -> None:
@@ -1050,13 +1044,8 @@ def test_a_key_is_let_go_before_it_is_struck_again_in_a_file(page: Page, server:
     set_length(page, 4)
     page.click("#continue")
     expect(page.locator("#status")).to_contain_text("4 beats with seed")
-    page.evaluate("""() => {
-      const make = URL.createObjectURL;
-      URL.createObjectURL = (blob) => { window.blob = blob; return make(blob); };
-    }""")
     assert downloaded(page)[0] == [(0, 12, 60, 70), (12, 12, 60, 90)]
-    text = page.evaluate("async () => btoa(String.fromCharCode(...new Uint8Array(await window.blob.arrayBuffer())))")
-    file = mido.MidiFile(file=io.BytesIO(base64.b64decode(text)))
+    file = mido.MidiFile(file=io.BytesIO(download(page)))
     played = [(m.type, m.time) for m in file.tracks[0] if not m.is_meta and m.type != "program_change"]
     assert played == [("note_on", 0), ("note_off", 240), ("note_on", 0), ("note_off", 240)]
 
@@ -1088,11 +1077,7 @@ def test_another_model_goes_on_from_the_notes(page: Page, server: Server) -> Non
 
 def test_what_of_files_is_left_out_is_said(page: Page, server: Server) -> None:
     visit(page, server)
-    page.evaluate("""() => {
-      const slider = document.getElementById('tempo');
-      slider.value = 200;
-      slider.dispatchEvent(new Event('input'));
-    }""")
+    slide(page, "tempo", 200)
     # Two tempos and a pedal, and then a file that says no tempo, which is 120.
     drop(page, "rich.mid", one_track("00ff5103061a80 00b0407f 00903c40 60803c00 00ff510307a120 00ff2f00"))
     expect(page.locator("#status")).to_have_text("rich.mid: 1 note; left out: other tempos, the pedal.")
